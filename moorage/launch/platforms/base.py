@@ -1,0 +1,108 @@
+"""What every platform is: seven verbs, in words.
+
+A platform holds no registry, chooses no port and waits for nothing; it turns a `Submission` into something that runs
+and answers questions about it. An entry is the registry's record of one service (a plain dict, `launch.entry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """All a platform needs to start one service."""
+
+    job_id: str
+    network_arch: str
+    image: str
+    command: str
+    """The inner command: run as `/bin/sh -c COMMAND`."""
+    env: dict[str, str]
+    secret_env: dict[str, str] = field(repr=False)
+    """Name → value. Never in argv, labels, logs, errors or the entry."""
+    port: int | None
+    """The host port to publish; None where the platform chooses."""
+    num_gpus: int
+    gpus: str | None
+    """None: `num_gpus` of them; `none`: no device request; else ids, comma-separated."""
+    mounts: tuple[str, ...]
+    """`SRC:DST[:ro]`"""
+    label: dict[str, Any]
+    """The entry as known before launch: stored with the service so that `find` can rebuild it. No secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """Whether a service lives, as the platform says now."""
+
+    state: str
+    """`alive`, `exited` (dead or gone) or `unknown` (the platform cannot be asked)."""
+    detail: str | None = None
+    """The platform's own word: `exit code 137`, `OOMKilled`, `no such container`. None when there is none."""
+    exists: bool = True
+    """False when nothing of it is left on the platform."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of `doctor`."""
+
+    name: str
+    ok: bool
+    message: str
+    hint: str = ""
+
+
+class Platform(Protocol):
+    """The contract; tests/contract/platform_contract.py runs it against every platform."""
+
+    name: str
+
+    def doctor(self) -> list[Check]:
+        """Every check, also the good ones. Changes nothing and raises nothing."""
+        ...
+
+    def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
+        """Make sure that `submit` can work: program, engine, image (pulled when `pull` allows), GPUs.
+
+        Raises PreflightError with the command that fixes it.
+        """
+        ...
+
+    def submit(self, submission: Submission) -> Entry:
+        """Start it and return as soon as the platform accepted: the entry's fields that only now are known.
+
+        Raises PortTaken when the host port cannot be bound, and then nothing is left; FailedError, PreflightError or
+        PlatformUnreachable otherwise, and then nothing is left either.
+        """
+        ...
+
+    def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
+        """`job_id` → life, for all entries in one cheap call. Never raises: what cannot be asked is `unknown`."""
+        ...
+
+    def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
+        """Lines without their newline; with `follow`, until the service ends. None: from the beginning."""
+        ...
+
+    def stop(self, entry: Entry) -> None:
+        """End it and remove what is left of it, and return when it is gone. Something already gone is success.
+
+        Raises PlatformUnreachable when the platform does not answer.
+        """
+        ...
+
+    def find(self) -> list[Entry]:
+        """Every service that we ever labelled and that still exists, as entries. Raises PlatformUnreachable."""
+        ...
+
+
+class Report(Protocol):
+    """Tells of progress. Called with a phase (`pull`, `launch`, `wait`…), a message, and numbers for a bar."""
+
+    def __call__(self, phase: str, message: str, **numbers: float) -> None: ...
