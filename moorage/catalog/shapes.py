@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+ArchName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 DottedKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+$")]
 FileSuffix = Annotated[str, StringConstraints(pattern=r"^\.[a-z0-9]+$")]
@@ -17,9 +18,9 @@ MimeType = Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]+$")]
 
 
 class Shape(BaseModel):
-    """Frozen, and closed to unknown keys."""
+    """Frozen, closed to unknown keys, and never guessing: `"300"` is not 300."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 # ---- service.yaml -------------------------------------------------------------------------------------------------
@@ -80,6 +81,9 @@ class JobPayload(Shape):
     """The JSON of `--job`."""
 
     fields: dict[str, str]
+    """Dotted path in the JSON → its value; `{job_id}`, `{model}` and `{network_arch}` are filled in."""
+    known_specs: dict[str, str]
+    """Spec keys that the servers read, beside those of `fields`; none of them is sent."""
     refused_specs: dict[str, str]
     """Spec keys that are never sent, each with the reason."""
 
@@ -151,6 +155,9 @@ class SecretsHandling(Shape):
 
     rules: list[str]
     secret_env_vars: list[EnvName]
+    """Secrets that may enter a container's environment."""
+    host_secret_env_vars: list[EnvName]
+    """Secrets that never leave this machine."""
     allowed_env_vars: list[EnvName]
     """Non-secret variables that may be passed to a container."""
     safe_to_ask: list[str]
@@ -179,7 +186,7 @@ class ServiceReference(Shape):
 
     docker_image_defaults: ImageDefaults
     network_config_files: NetworkConfigFiles
-    valid_network_arch_config_basenames: list[str]
+    valid_network_arch_config_basenames: list[ArchName]
     model_path_protocols: list[ModelPathForm]
     container_commands: dict[str, ContainerCommand]
     job_payload: JobPayload
@@ -255,8 +262,11 @@ class ErrorShape(Shape):
     """One status that a server answers with."""
 
     status: int
-    meaning: str
     error_types: list[str] = []
+    """Values of `error.type` that belong to this row; empty: the body decides nothing."""
+    meaning: str
+    outcome: Literal["retry", "rejected", "failed"]
+    """`retry`: the same request may work later; `rejected`: the request is wrong; `failed`: the service is."""
     action: str
 
 
@@ -264,14 +274,19 @@ class ResponseShapes(Shape):
     """What comes back."""
 
     success: dict[str, Any]
+    """A 200; for an arch whose reply is media, `content` is a `data:` URI."""
+    error: dict[str, Any]
+    """Every other status."""
     statuses: list[ErrorShape]
 
 
 class CodeExample(Shape):
-    """A runnable sample."""
+    """A sample that runs as it stands."""
 
     language: Literal["python", "bash"]
     description: str
+    inputs: dict[EnvName, str]
+    """Variable the sample reads from the environment → meaning."""
     code: str
 
 
@@ -292,7 +307,7 @@ class CodeTemplate(Shape):
 
     language: Literal["python", "bash"]
     description: str
-    inputs: dict[str, str] = {}
+    inputs: dict[EnvName, str] = {}
     """Variable the block reads from the environment → meaning."""
     code: str
 
@@ -308,13 +323,14 @@ class CodeTemplates(Shape):
 
 
 class SidecarApi(Shape):
-    image: str
+    image: str = ""
+    """Image key or absolute URI. Empty: the fallback key, for the archs of TAO alone."""
     results_dir: str | None = None
 
 
 class SidecarInference(Shape):
     model_path: str
-    """Contains "folder" when the model is a folder."""
+    """Contains `folder` when the model is a folder."""
 
 
 class SidecarSpec(Shape):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-Entry = dict[str, Any]
+from moorage.launch.entry import Entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,12 @@ class Submission:
     """None: `num_gpus` of them; `none`: no device request; else ids, comma-separated."""
     mounts: tuple[str, ...]
     """`SRC:DST[:ro]`"""
+    program: str
+    """What the command runs: must be on PATH where there is no container."""
+    engine: str | None
+    """Whose Python environment a local process runs in; None: none."""
+    secret_names: tuple[str, ...]
+    """Every variable that is secret: a platform that inherits an environment passes none but `secret_env` on."""
     label: dict[str, Any]
     """The entry as known before launch: stored with the service so that `find` can rebuild it. No secrets."""
 

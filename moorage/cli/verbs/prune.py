@@ -1,0 +1,28 @@
+"""moor prune"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from moorage.cli.output import Output
+from moorage.launch.plane import Plane
+from moorage.launch.stop import dead_entries, stop_all
+
+SUMMARY = "Forget dead services and remove what is left of them: containers, logs."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--platform", metavar="X", help="only the services of this platform")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be forgotten")
+
+
+def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
+    dead = [one for one in dead_entries(plane) if args.platform in (None, one.get("platform"))]
+    if args.dry_run:
+        return {"pruned": [entry["job_id"] for entry in dead]}
+    return {"pruned": stop_all(plane, dead, lambda *_words, **_numbers: None)}
+
+
+def show(data: dict[str, Any], out: Output) -> None:
+    out.line("\n".join(data["pruned"]) or "nothing is dead")

@@ -1,0 +1,45 @@
+"""Looking for what is missing, before something fails for want of it."""
+
+from __future__ import annotations
+
+import sys
+
+from moorage.errors import MoorageError
+from moorage.launch.plane import Plane
+from moorage.launch.platforms import require_platform
+from moorage.launch.platforms.base import Check
+from moorage.launch.ports import choose_port, port_is_free
+
+
+def examine(plane: Plane, platform: str) -> list[Check]:
+    """Every check, good and bad. Changes nothing. Raises UsageError for an unknown platform."""
+    require_platform(platform)
+    version = sys.version.split()[0]
+    checks = [Check(name="python", ok=sys.version_info >= (3, 11), message=version, hint="Python 3.11 or newer")]
+    return [*checks, _references(plane), _state_file(plane), _ports(plane), *plane.platform(platform).doctor()]
+
+
+def _references(plane: Plane) -> Check:
+    try:
+        catalog = plane.catalog
+    except MoorageError as fault:
+        return Check(name="references", ok=False, message=fault.message, hint="moor validate")
+    return Check(name="references", ok=True, message=f"{len(catalog.archs)} archs in {catalog.root}")
+
+
+def _state_file(plane: Plane) -> Check:
+    try:
+        state = plane.registry.read(quarantine=False)
+    except MoorageError as fault:
+        return Check(name="state file", ok=False, message=fault.message, hint=fault.hint)
+    return Check(name="state file", ok=True, message=f"{len(state.services)} services in {plane.registry.path}")
+
+
+def _ports(plane: Plane) -> Check:
+    try:
+        docker = plane.catalog.service.docker_run_reference
+        entries = plane.registry.read(quarantine=False).services.values()
+        port = choose_port(entries, first=docker.port_first, last=docker.port_last, is_free=port_is_free)
+    except MoorageError as fault:
+        return Check(name="ports", ok=False, message=fault.message, hint=fault.hint)
+    return Check(name="ports", ok=True, message=f"{port} is the next free one")

@@ -1,0 +1,91 @@
+"""What services are doing now: asked of the platforms and the servers, never read from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from moorage.errors import MoorageError
+from moorage.launch.entry import DEAD_STATES, Entry
+from moorage.launch.plane import Plane
+from moorage.launch.platforms import PLATFORMS
+from moorage.launch.platforms.base import Life
+from moorage.launch.processes import identity_from, is_alive
+
+PROBE_TIMEOUT_S = 2.0
+PROBES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One service, now."""
+
+    state: str
+    """`starting`, `ready`, `failed`, `exited` or `unknown`"""
+    reason: str | None = None
+    """The server's reason while it is not ready, else the platform's word. None when there is nothing to say."""
+
+    @property
+    def dead(self) -> bool:
+        return self.state in DEAD_STATES
+
+
+def observe(plane: Plane, entries: Iterable[Entry], *, probe: bool = True) -> dict[str, Observed]:
+    """`job_id` → what it does now. With `probe=False` living services are told as they were last seen.
+
+    One cheap call per platform in use, then one short request to each living service, all at once.
+    """
+    entries = list(entries)
+    lives = ask_platforms(plane, entries)
+    seen = {entry["job_id"]: _from_life(entry, lives[entry["job_id"]]) for entry in entries}
+    living = [entry for entry in entries if lives[entry["job_id"]].state == "alive"] if probe else []
+    if living:
+        with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(living))) as pool:
+            answers = pool.map(lambda entry: _ask_server(plane, entry), living)
+            seen.update(zip((entry["job_id"] for entry in living), answers, strict=True))
+    return seen
+
+
+def as_seen(entry: Entry, observed: Observed) -> Entry:
+    """The entry with the state it has now."""
+    return {**entry, "state": observed.state, "reason": observed.reason}
+
+
+def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
+    """`job_id` → life, by one call for each platform in use."""
+    by_platform: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_platform.setdefault(str(entry.get("platform")), []).append(entry)
+    lives: dict[str, Life] = {}
+    for name, group in by_platform.items():
+        if name in PLATFORMS:
+            lives.update(plane.platform(name).status(group))
+        else:
+            lives.update({entry["job_id"]: Life(state="unknown", detail=f"no platform {name!r}") for entry in group})
+    return lives
+
+
+def _from_life(entry: Entry, life: Life) -> Observed:
+    if life.state == "alive":
+        return Observed("ready" if entry.get("state") in ("ready", None) else "starting")
+    if life.state == "unknown":
+        return Observed("unknown", life.detail)
+    starter = identity_from(entry.get("starter"))
+    if not life.exists and entry.get("state") == "starting" and starter is not None:
+        if is_alive(starter):
+            return Observed("starting", "being launched")
+        return Observed("failed", "its start was cut off before it was launched")
+    return Observed("exited", life.detail)
+
+
+def _ask_server(plane: Plane, entry: Entry) -> Observed:
+    from moorage.launch.probe import contract_of, fetch_http, probe
+
+    try:
+        contract = contract_of(entry, plane.catalog)
+        verdict = probe(entry, contract, fetch=fetch_http, timeout_s=PROBE_TIMEOUT_S)
+    except MoorageError as fault:
+        return Observed("unknown", fault.message)
+    state = {"ready": "ready", "fatal": "failed"}.get(verdict.state, "starting")
+    return Observed(state, verdict.reason)

@@ -1,0 +1,38 @@
+"""Where a service runs: one file a platform, over the small contract in `base`.
+
+Platforms never import each other, never write the registry, and are imported only when a command needs them.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from moorage.errors import UsageError
+from moorage.launch.platforms.base import Platform
+
+PLATFORMS = ("local-process", "local-docker")
+"""The default first."""
+
+
+def require_platform(name: str) -> str:
+    """The name itself. Raises UsageError listing the valid ones."""
+    if name in PLATFORMS:
+        return name
+    near = difflib.get_close_matches(name, PLATFORMS, n=1, cutoff=0.4)
+    raise UsageError(
+        f"unknown platform {name!r}: the platforms are {', '.join(PLATFORMS)}",
+        code="unknown_platform",
+        hint=f"did you mean {near[0]}?" if near else "",
+    )
+
+
+def open_platform(name: str, environ: Mapping[str, str]) -> Platform:
+    """The platform of that name, ready to be asked; connects to nothing yet."""
+    if require_platform(name) == "local-docker":
+        from moorage.launch.platforms.local_docker import LocalDocker
+
+        return LocalDocker(environ)
+    from moorage.launch.platforms.local_process import LocalProcess
+
+    return LocalProcess(environ)

@@ -1,0 +1,271 @@
+"""local-process: the engine as a detached process of this machine, in a session of its own.
+
+The service's label is its environment (`MOORAGE_LABEL`), which the kernel keeps for as long as the process lives, so
+`find` works with no file at all. A wrapper shell leads the session and notes the exit code. The inner command listens
+where `MOORAGE_HOST` and `MOORAGE_PORT` say: loopback. Linux only (identities come from /proc).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from moorage.errors import FailedError, PreflightError, UsageError
+from moorage.launch.entry import Entry
+from moorage.launch.platforms.base import Check, Life, Report, Submission
+from moorage.launch.processes import (
+    ProcessIdentity,
+    all_pids,
+    end_session,
+    environment_of,
+    identity_from,
+    identity_of,
+    is_alive,
+    read_stat,
+    session_members,
+)
+
+STOP_GRACE_S = 10.0
+FOLLOW_PAUSE_S = 0.1
+ENGINE_HINT = "moor engine vllm --install makes one; or set MOORAGE_VLLM_PYTHON to a Python that has vLLM"
+
+# The wrapper outlives the command by one line, so that its exit code is known after the starter has gone.
+WRAPPER = '/bin/sh -c "$1"; code=$?; echo "$code" > "$2"; exit "$code"'
+
+
+class LocalProcess:
+    """See the module; `environ` is the caller's environment, most of which the service inherits."""
+
+    name = "local-process"
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def doctor(self) -> list[Check]:
+        from moorage.catalog.engine_python import find_engine_python
+
+        linux = sys.platform == "linux"
+        checks = [Check(name="linux", ok=linux, message=sys.platform, hint="" if linux else "use local-docker here")]
+        try:
+            python = find_engine_python("vllm", self._environ)
+        except PreflightError as fault:
+            return [*checks, Check(name="engine vllm", ok=False, message=fault.message, hint=fault.hint)]
+        message = str(python) if python else "no vLLM environment on this machine"
+        return [
+            *checks,
+            Check(name="engine vllm", ok=bool(python), message=message, hint="" if python else ENGINE_HINT),
+        ]
+
+    def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
+        if sys.platform != "linux":
+            raise PreflightError(
+                f"local-process needs Linux, this is {sys.platform}", hint="use --platform local-docker"
+            )
+        self._check_model(submission)
+        self._program_path(submission)
+
+    def submit(self, submission: Submission) -> Entry:
+        log_file = self._log_file(submission.job_id)
+        exit_file = log_file.with_suffix(".exit")
+        exit_file.unlink(missing_ok=True)
+        argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, str(exit_file)]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_APPEND
+        log = os.open(log_file, flags, 0o600)
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment(submission),
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as fault:
+            raise FailedError(f"the process could not be started: {fault}") from fault
+        finally:
+            os.close(log)
+        process.returncode = 0  # it is detached: nobody waits for it in a destructor
+        identity = identity_of(process.pid)
+        fields: Entry = {"log_file": str(log_file), "exit_file": str(exit_file)}
+        return fields | (identity.as_field() if identity else {})
+
+    def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
+        unknown_pid = [entry["job_id"] for entry in entries if identity_from(entry) is None]
+        found = self._leaders(set(unknown_pid)) if unknown_pid else {}
+        return {entry["job_id"]: self._life(entry, found.get(entry["job_id"])) for entry in entries}
+
+    def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
+        path = Path(str(entry.get("log_file") or self._log_file(entry["job_id"])))
+        try:
+            file = path.open("r", encoding="utf-8", errors="replace", newline="\n")
+        except OSError:
+            return
+        with file:
+            lines = file.read().split("\n")
+            rest = lines.pop()
+            if not follow:
+                lines += [rest] if rest else []
+                yield from lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+                return
+            yield from lines if tail is None else lines[len(lines) - min(tail, len(lines)) :]
+            yield from self._follow(entry, file, rest)
+
+    def stop(self, entry: Entry) -> None:
+        leader = self._leader_of(entry)
+        if leader is not None and not end_session(leader, grace_s=STOP_GRACE_S):
+            left = session_members(leader)
+            raise FailedError(
+                f"processes of {entry['job_id']} are still there after SIGKILL: {left}",
+                hint="they hang in the kernel (a GPU driver, a network file system)",
+                next=[f"ps -o pid,stat,wchan,args -s {leader.pid}"],
+            )
+        for key in ("log_file", "exit_file"):
+            if isinstance(entry.get(key), str):
+                Path(entry[key]).unlink(missing_ok=True)
+
+    def find(self) -> list[Entry]:
+        found = []
+        for identity, label in self._labelled():
+            log_file = self._log_file(label["job_id"])
+            files = {"log_file": str(log_file), "exit_file": str(log_file.with_suffix(".exit"))}
+            found.append({**label, **files, **identity.as_field()})
+        return found
+
+    def _life(self, entry: Entry, found: ProcessIdentity | None) -> Life:
+        leader = identity_from(entry) or found
+        if leader is None:
+            return Life(state="exited", detail="no such process", exists=False)
+        if is_alive(leader):
+            return Life(state="alive")
+        left = bool(session_members(leader))
+        return Life(state="exited", detail=_exit_detail(entry, left=left), exists=left)
+
+    def _leader_of(self, entry: Entry) -> ProcessIdentity | None:
+        return identity_from(entry) or self._leaders({entry["job_id"]}).get(entry["job_id"])
+
+    def _leaders(self, job_ids: set[str]) -> dict[str, ProcessIdentity]:
+        return {label["job_id"]: identity for identity, label in self._labelled() if label["job_id"] in job_ids}
+
+    def _labelled(self) -> Iterator[tuple[ProcessIdentity, Entry]]:
+        """Session leaders of ours that carry a label. Children inherit it but lead no session."""
+        for pid in all_pids():
+            found = read_stat(pid)
+            if found is None or found.session != pid or not _is_ours(pid):
+                continue
+            label = _parse_label(environment_of(pid).get("MOORAGE_LABEL"))
+            identity = identity_of(pid)
+            if label is not None and identity is not None:
+                yield identity, label
+
+    def _check_model(self, submission: Submission) -> None:
+        path = str(submission.label.get("model_path", ""))
+        if path.startswith("/") and not Path(path).exists():
+            raise UsageError(
+                f"there is no model at {path} on this machine",
+                code="bad_model_path",
+                hint="give the folder that holds config.json, or a hub model: hf_model://Qwen/Qwen3-0.6B",
+            )
+
+    def _program_path(self, submission: Submission) -> Path | None:
+        """The engine's Python, or None when the program is on PATH. Raises PreflightError naming what is missing."""
+        engine = submission.engine
+        if engine is not None:
+            from moorage.catalog.engine_python import find_engine_python
+
+            python = find_engine_python(engine, self._environ)
+            if python is None:
+                raise PreflightError(
+                    f"there is no {engine} environment on this machine",
+                    code="engine_missing",
+                    hint=ENGINE_HINT
+                    if engine == "vllm"
+                    else f"set MOORAGE_{engine.upper()}_PYTHON to a Python that has it",
+                    next=["moor engine vllm --install"] if engine == "vllm" else [],
+                )
+            return python
+        if shutil.which(submission.program, path=self._environ.get("PATH")) is None:
+            raise PreflightError(
+                f"{submission.program} is not on PATH: the arch {submission.network_arch} needs it on local-process",
+                code="program_missing",
+                hint="it comes in the arch's container image: use --platform local-docker",
+            )
+        return None
+
+    def _environment(self, submission: Submission) -> dict[str, str]:
+        python = self._program_path(submission)
+        dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *submission.secret_names}
+        env = {name: value for name, value in self._environ.items() if name not in dropped}
+        if python is not None and submission.engine is not None:
+            from moorage.catalog.engine_python import engine_environment, has_nvidia_gpu
+
+            gpu = has_nvidia_gpu(self._environ) and submission.gpus != "none"
+            env |= engine_environment(submission.engine, python, gpu=gpu, environ=self._environ)
+            if not gpu:
+                env["MOORAGE_TENSOR_PARALLEL"] = "1"
+        if submission.gpus not in (None, "none"):
+            env["CUDA_VISIBLE_DEVICES"] = str(submission.gpus)
+        label = json.dumps(submission.label, ensure_ascii=True)
+        place = {"MOORAGE_HOST": "127.0.0.1", "MOORAGE_PORT": str(submission.port), "MOORAGE_LABEL": label}
+        return env | submission.env | submission.secret_env | place
+
+    def _log_file(self, job_id: str) -> Path:
+        """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
+        home = self._environ.get("XDG_STATE_HOME") or str(Path(self._environ.get("HOME", "/")) / ".local/state")
+        folder = Path(home) / "moorage" / "logs"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / f"{job_id}.log"
+
+    def _follow(self, entry: Entry, file: Any, rest: str) -> Iterator[str]:
+        """Lines as they come, until the process has ended and the file was read to its end."""
+        while True:
+            ended = self.status([entry])[entry["job_id"]].state != "alive"
+            rest += file.read()
+            *lines, rest = rest.split("\n")
+            yield from lines
+            if ended:
+                if rest:
+                    yield rest
+                return
+            time.sleep(FOLLOW_PAUSE_S)
+
+
+def _engine_missing(engine: str) -> PreflightError:
+    own = f"set MOORAGE_{engine.upper()}_PYTHON to a Python that has it"
+    return PreflightError(
+        f"there is no {engine} environment on this machine",
+        code="engine_missing",
+        hint=ENGINE_HINT if engine == "vllm" else own,
+        next=["moor engine vllm --install"] if engine == "vllm" else [],
+    )
+
+
+def _exit_detail(entry: Entry, *, left: bool) -> str:
+    try:
+        code = Path(str(entry.get("exit_file"))).read_text().strip()
+    except OSError:
+        code = ""
+    detail = f"exit code {code}" if code else "no such process"
+    return f"{detail}, children still running" if left else detail
+
+
+def _parse_label(text: str | None) -> Entry | None:
+    try:
+        label = json.loads(text or "")
+    except ValueError:
+        return None
+    return label if isinstance(label, dict) and isinstance(label.get("job_id"), str) else None
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == os.geteuid()
+    except OSError:
+        return False

@@ -1,0 +1,85 @@
+"""Asking a service whether it is ready: one round of short requests, judged by `launch.readiness`.
+
+Proxy settings and redirects are never followed, and the address must be one that an entry may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from moorage.catalog.catalog import Catalog
+from moorage.errors import ConflictError
+from moorage.launch.readiness import Answer, Contract, Verdict, judge
+
+Fetch = Callable[[str, float], Answer | None]
+"""(url, timeout in seconds) → answer; None when nothing answered."""
+
+MAX_BODY_BYTES = 1 << 20
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_PLATFORMS = frozenset({"local-process", "local-docker"})
+
+
+def base_url(entry: Mapping[str, Any]) -> str:
+    """The entry's `host_url`, checked. Raises ConflictError when it is none that we would have written.
+
+    A request goes where the state file says, so a changed file must not be able to send prompts elsewhere: only
+    http(s) with a host and nothing more, and only loopback for services of this machine.
+    """
+    url = entry.get("host_url")
+    parts = urlsplit(url) if isinstance(url, str) else None
+    bare = parts is not None and not (parts.query or parts.fragment or parts.username or parts.path.strip("/"))
+    if not bare or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConflictError(f"the service {entry.get('job_id')} has no usable host_url: {url!r}", code="bad_host_url")
+    if entry.get("platform") in LOCAL_PLATFORMS and parts.hostname not in LOOPBACK_HOSTS:
+        raise ConflictError(
+            f"the service {entry.get('job_id')} runs on this machine, but its host_url is {url!r}",
+            code="bad_host_url",
+            hint="the state file was changed: moor recover reads the address from the platform",
+            next=["moor recover"],
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def contract_of(entry: Mapping[str, Any], catalog: Catalog) -> Contract:
+    """How this service tells that it is ready; an arch that the catalog lacks is asked as the TAO servers are."""
+    command = catalog.service.container_commands.get(str(entry.get("network_arch")))
+    family = command.family if command else "tao"
+    readiness = catalog.service.readiness
+    name = entry.get("served_model_name")
+    return Contract(
+        family=family,
+        paths=readiness.contracts[family].paths,
+        fatal_reasons=frozenset(readiness.fatal_reasons),
+        job_id=str(entry["job_id"]),
+        served_model_name=name if isinstance(name, str) else None,
+    )
+
+
+def probe(entry: Mapping[str, Any], contract: Contract, *, fetch: Fetch, timeout_s: float) -> Verdict:
+    """Ask the readiness paths in turn until one settles it. Raises ConflictError for an unusable address."""
+    url = base_url(entry)
+    for index, path in enumerate(contract.paths):
+        verdict = judge(contract, index, fetch(url + path, timeout_s))
+        if verdict.state != "next":
+            return verdict
+    return Verdict("waiting", "no readiness route")
+
+
+def fetch_http(url: str, timeout_s: float) -> Answer | None:
+    """GET without proxies or redirects; whatever goes wrong on the way is None, since a probe is asked again."""
+    import requests
+
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            with session.get(url, timeout=timeout_s, allow_redirects=False, stream=True) as reply:
+                body = bytearray()
+                for chunk in reply.iter_content(1 << 16):
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        break
+                return Answer(reply.status_code, bytes(body))
+        except (requests.RequestException, OSError, ValueError):
+            return None

@@ -1,0 +1,167 @@
+"""Processes by identity: a pid counts only together with the moment it started.
+
+Pids are reused, and after a reboot small ones always are; so an identity is pid, start time in clock ticks since boot,
+and the boot's id (proc(5), fields 6 and 22 of /proc/PID/stat). Linux only: elsewhere nothing is ever found alive.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROC = Path("/proc")
+
+
+class ProcessIdentity(NamedTuple):
+    """One process, for as long as it exists."""
+
+    pid: int
+    started: str
+    """`BOOT:TICKS`"""
+
+    def as_field(self) -> dict[str, Any]:
+        """As it is kept in an entry."""
+        return {"pid": self.pid, "started": self.started}
+
+
+class ProcessStat(NamedTuple):
+    """What /proc/PID/stat tells."""
+
+    state: str
+    session: int
+    started: str
+
+
+def identity_of(pid: int) -> ProcessIdentity | None:
+    """The identity of a living process; None when there is none."""
+    found = read_stat(pid)
+    return ProcessIdentity(pid, found.started) if found and found.state not in "ZX" else None
+
+
+def identity_from(field: object) -> ProcessIdentity | None:
+    """Read an entry's `{pid, started}`; None when it is something else."""
+    if not isinstance(field, dict):
+        return None
+    pid, started = field.get("pid"), field.get("started")
+    if isinstance(pid, int) and pid > 0 and isinstance(started, str):
+        return ProcessIdentity(pid, started)
+    return None
+
+
+def is_alive(identity: ProcessIdentity) -> bool:
+    """Whether that very process still runs; a zombie does not."""
+    return identity_of(identity.pid) == identity
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """Parse /proc/PID/stat; the command name may hold spaces and brackets, so fields count from the last one."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return ProcessStat(state=fields[0], session=int(fields[3]), started=f"{_boot_id()}:{fields[19]}")
+
+
+def session_members(leader: ProcessIdentity) -> list[int]:
+    """Pids of the living processes in the session that `leader` opened, also after the leader's death.
+
+    A session id cannot be reused while the session has a member; if the pid belongs to another process now, the old
+    session is over and nothing is ours.
+    """
+    now = read_stat(leader.pid)
+    if now is not None and now.started != leader.started:
+        return []
+    members = []
+    for pid in all_pids():
+        found = read_stat(pid)
+        if found and found.session == leader.pid and found.state not in "ZX" and _not_before(found, leader):
+            members.append(pid)
+    return members
+
+
+def all_pids() -> Iterator[int]:
+    """Every pid there is."""
+    for folder in PROC.iterdir():
+        if folder.name.isdigit():
+            yield int(folder.name)
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment a process was started with; empty when it cannot be read or was overwritten."""
+    try:
+        data = (PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return {}
+    pairs = (item.partition(b"=") for item in data.split(b"\0") if b"=" in item)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def end_session(leader: ProcessIdentity, *, grace_s: float) -> bool:
+    """Ask every member of the session to end, then kill what is left. True when nothing is left."""
+    members = session_members(leader)
+    _signal(members, signal.SIGTERM)
+    if _gone(leader, grace_s):
+        return True
+    for _ in range(3):  # a dying parent may still have forked: look again after each kill
+        _signal(session_members(leader), signal.SIGKILL)
+        if _gone(leader, 2.0):
+            return True
+    return False
+
+
+def end_process(identity: ProcessIdentity, *, grace_s: float) -> None:
+    """End one process, if it is still that one."""
+    if not is_alive(identity):
+        return
+    _signal([identity.pid], signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while is_alive(identity):
+        if time.monotonic() > deadline:
+            _signal([identity.pid], signal.SIGKILL)
+            return
+        time.sleep(0.02)
+
+
+def _gone(leader: ProcessIdentity, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    while session_members(leader):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+        _reap(leader.pid)
+    _reap(leader.pid)
+    return True
+
+
+def _reap(pid: int) -> None:
+    """Collect our own dead child, so that it is no zombie; a process that is not our child is left alone."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except (ChildProcessError, OSError):
+        return
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _not_before(found: ProcessStat, leader: ProcessIdentity) -> bool:
+    boot, _, ticks = found.started.rpartition(":")
+    leader_boot, _, leader_ticks = leader.started.rpartition(":")
+    return boot == leader_boot and int(ticks) >= int(leader_ticks)
+
+
+def _boot_id() -> str:
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return "unknown"

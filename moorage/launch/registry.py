@@ -1,0 +1,264 @@
+"""The registry: one JSON file that holds what was started, safe against crashes, races and other users.
+
+The file keeps the TAO skill's shape (`job_id → entry`, plus `latest`), so that other tools can read it. Writers hold a
+lock beside the file; a write is a new file, synced and renamed, so readers need no lock and never see half a state.
+A file that is not a registry is kept beside, byte for byte, and is never overwritten by anything but `recover`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import random
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from moorage.errors import ConflictError, RegistryCorrupt, TryAgainError, UsageError
+from moorage.launch.entry import Entry, most_recent
+
+DEFAULT_STATE_FILE = "/tmp/tao-inf-ms-state.json"  # the TAO skill's path, so that its tools find it
+LATEST = "latest"
+LOCK_WAIT_S = 30.0
+
+
+def state_path(environ: Mapping[str, str]) -> Path:
+    """Where the registry is: `MOORAGE_STATE_FILE`, else the TAO skill's path."""
+    text = environ.get("MOORAGE_STATE_FILE") or DEFAULT_STATE_FILE
+    path = Path(text)
+    if not path.is_absolute():
+        raise UsageError(
+            f"MOORAGE_STATE_FILE is {text!r}, which is not an absolute path",
+            hint="give an absolute path, so that every command means the same file",
+        )
+    return path
+
+
+class State:
+    """What the file holds, in memory. Change `services` only inside a transaction."""
+
+    __slots__ = ("latest", "services")
+
+    def __init__(self, services: dict[str, Entry], latest: str | None = None) -> None:
+        self.services = services
+        self.latest = latest
+
+    def add(self, entry: Entry) -> None:
+        """Record a service and make it the latest."""
+        self.services[entry["job_id"]] = entry
+        self.latest = entry["job_id"]
+
+    def remove(self, job_id: str) -> None:
+        """Forget a service; `latest` moves to the most recently started one left."""
+        self.services.pop(job_id, None)
+        if self.latest == job_id or self.latest not in self.services:
+            self.latest = most_recent(self.services)
+
+
+class Registry:
+    """The state file at `path`.
+
+    Every method raises ConflictError when the file is a symlink, not a plain file or someone else's, and
+    RegistryCorrupt when it is not a registry.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self, *, quarantine: bool = True) -> State:
+        """The state now, without a lock. `quarantine=False` writes nothing even when the file is corrupt."""
+        data = _read_own_file(self.path)
+        if data is None:
+            return State({})
+        try:
+            return parse_state(data)
+        except ValueError as fault:
+            kept = self._quarantine(data) if quarantine else None
+            raise _corrupt(self.path, kept, str(fault)) from fault
+
+    @contextmanager
+    def transaction(self) -> Iterator[State]:
+        """The state under the lock; written when the block changed it and ended without an error.
+
+        Raises TryAgainError when the lock is held for 30 s.
+        """
+        with self._lock():
+            state = self.read()
+            before = encode_state(state)
+            yield state
+            after = encode_state(state)
+            if after != before:
+                self._write(after)
+
+    def rebuild(self, found: Mapping[str, Entry]) -> State:
+        """Merge what the platforms know into the file and write it.
+
+        Over a corrupt file too, whose bytes are kept beside first and whose good entries, if it has any, are kept.
+        """
+        with self._lock():
+            data = _read_own_file(self.path)
+            try:
+                state = State({}) if data is None else parse_state(data)
+            except ValueError:
+                self._quarantine(data or b"")
+                state = State(_salvage(data or b""))
+            for job_id, entry in found.items():
+                state.services[job_id] = {**state.services.get(job_id, {}), **entry}
+            if state.latest not in state.services:
+                state.latest = most_recent(state.services)
+            self._write(encode_state(state))
+            return state
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_unsafe(self.path)
+        lock_path = self.path.with_name(self.path.name + ".lock")
+        handle = _open_own(lock_path, os.O_RDWR | os.O_CREAT)
+        try:
+            _flock(handle, lock_path)
+            yield
+        finally:
+            os.close(handle)
+
+    def _write(self, data: bytes) -> None:
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.{random.randbytes(6).hex()}.tmp")  # noqa: S311
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _quarantine(self, data: bytes) -> Path:
+        """Keep `data` beside the file; the name is its digest, so that reading twice keeps one copy."""
+        kept = self.path.with_name(f"{self.path.name}.corrupt-{hashlib.sha256(data).hexdigest()[:16]}")
+        try:
+            handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return kept
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return kept
+
+
+def parse_state(data: bytes) -> State:
+    """Read the file's bytes. Raises ValueError saying what is wrong: not JSON, no object, an entry that is none."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as fault:
+        raise ValueError(f"not JSON ({fault})") from fault
+    if not isinstance(raw, dict):
+        raise ValueError("not a JSON object")
+    latest = raw.pop(LATEST, None)
+    for job_id, entry in raw.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"the entry {job_id!r} is not an object")
+        entry["job_id"] = job_id
+    return State(raw, latest if isinstance(latest, str) and latest in raw else most_recent(raw))
+
+
+def encode_state(state: State) -> bytes:
+    """The file's bytes: entries, and `latest` when there is a service."""
+    body: dict[str, Any] = dict(state.services)
+    if state.latest in state.services:
+        body[LATEST] = state.latest
+    return (json.dumps(body, indent=2) + "\n").encode()
+
+
+def _salvage(data: bytes) -> dict[str, Entry]:
+    """The good entries of a file that is JSON but has a bad one."""
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(raw, dict):
+        return {}
+    return {job_id: {**entry, "job_id": job_id} for job_id, entry in raw.items() if isinstance(entry, dict)}
+
+
+def _read_own_file(path: Path) -> bytes | None:
+    try:
+        handle = _open_own(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(handle, "rb") as file:
+        return file.read()
+
+
+def _open_own(path: Path, flags: int) -> int:
+    """Open a plain file that is ours, never through a symlink."""
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        raise
+    except OSError as fault:
+        what = "a symlink" if fault.errno == errno.ELOOP else fault.strerror or str(fault)
+        raise _unsafe(path, what) from fault
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise _unsafe(path, "not a plain file")
+    if status.st_uid != os.geteuid():
+        os.close(handle)
+        raise _unsafe(path, f"owned by uid {status.st_uid}, not by you")
+    return handle
+
+
+def _refuse_unsafe(path: Path) -> None:
+    """Raise before anything is created beside a state file that is not ours."""
+    try:
+        os.close(_open_own(path, os.O_RDONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
+        return
+
+
+def _flock(handle: int, path: Path) -> None:
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TryAgainError(
+                    f"{path} was locked by another process for {LOCK_WAIT_S:.0f} s",
+                    code="registry_locked",
+                    hint="a moor command may be stopped in the middle of a write: look for it with ps",
+                ) from None
+        time.sleep(random.uniform(0.0005, 0.004))  # noqa: S311 - spreads the waiters
+
+
+def _unsafe(path: Path, what: str) -> ConflictError:
+    return ConflictError(
+        f"the state file {path} is not used: {what}",
+        code="registry_unsafe",
+        hint="move it away, or set MOORAGE_STATE_FILE to a path in a folder of your own",
+    )
+
+
+def _corrupt(path: Path, kept: Path | None, fault: str) -> RegistryCorrupt:
+    where = f"; a copy is kept at {kept}" if kept else ""
+    return RegistryCorrupt(
+        f"the state file {path} cannot be read: {fault}{where}",
+        hint="moor recover builds a good one from what is running",
+        next=["moor recover"],
+        data={"quarantined": str(kept) if kept else None},
+    )

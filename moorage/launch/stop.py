@@ -1,0 +1,61 @@
+"""Stopping services, and forgetting dead ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from moorage.errors import MoorageError
+from moorage.launch.entry import Entry, now_utc
+from moorage.launch.observe import observe
+from moorage.launch.plane import Plane
+from moorage.launch.platforms.base import Report
+from moorage.launch.processes import end_process, identity_from
+
+
+def stop(plane: Plane, entry: Entry) -> None:
+    """End a service, verify that it is gone, and forget it. Something already gone is success.
+
+    The entry is marked first, so that a start that is still launching this service takes it back. When the platform
+    does not answer the entry stays and the error leaves.
+    """
+    job_id = entry["job_id"]
+    with plane.registry.transaction() as state:
+        if job_id in state.services:
+            state.services[job_id]["stop_requested_at"] = now_utc()
+            entry = dict(state.services[job_id])
+    plane.platform(str(entry.get("platform"))).stop(entry)
+    reaper = identity_from(entry.get("reaper"))
+    if reaper is not None and reaper.pid != os.getpid():
+        end_process(reaper, grace_s=2.0)
+    with plane.registry.transaction() as state:
+        state.remove(job_id)
+
+
+def stop_all(plane: Plane, entries: Iterable[Entry], report: Report) -> list[str]:
+    """Stop every one of them; the ids stopped. One that fails does not keep the others running.
+
+    Raises the first failure after all were tried, with `data["stopped"]`.
+    """
+    stopped: list[str] = []
+    failures: list[MoorageError] = []
+    for entry in entries:
+        report("stop", f"job_id={entry['job_id']}")
+        try:
+            stop(plane, entry)
+        except MoorageError as fault:
+            report("stop", f"job_id={entry['job_id']}: {fault.message}")
+            failures.append(fault)
+        else:
+            stopped.append(entry["job_id"])
+    if failures:
+        failures[0].data = {**(failures[0].data or {}), "stopped": stopped}
+        raise failures[0]
+    return stopped
+
+
+def dead_entries(plane: Plane) -> list[Entry]:
+    """Entries whose service is dead, as the platforms and servers say now."""
+    entries = list(plane.registry.read().services.values())
+    seen = observe(plane, entries, probe=False)
+    return [entry for entry in entries if seen[entry["job_id"]].dead]
