@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moorage.catalog.model_path import ModelPath, encodable, served_model_name
-from moorage.errors import PreflightError, UsageError
+from moorage.errors import UsageError
 
 if TYPE_CHECKING:
     from moorage.catalog.catalog import Catalog
@@ -82,7 +82,7 @@ def container_env(catalog: Catalog, arch: str, *, job_id: str, platform: str) ->
         raise UsageError(f"unknown platform {platform!r}", code="unknown_platform", hint=f"one of: {known}")
     texts = {"job_id": job_id, "execution_backend": payload.execution_backend[platform]}
     names = catalog.command(arch).environment
-    return {name: _fill(payload.variables[name], texts) for name in names if name not in payload.forbidden}
+    return {name: _fill(payload.variables[name], texts) for name in names}
 
 
 def secret_env_names(catalog: Catalog, arch: str, model_path: ModelPath, environ: Mapping[str, str]) -> list[str]:
@@ -191,20 +191,9 @@ def _shell_word(word: str, texts: Mapping[str, str], expressions: Mapping[str, s
             rendered += (shlex.quote(literal) if literal else "") + expressions[piece]
             literal = ""
         else:
-            literal += _text(piece, texts)
+            literal += texts[piece]
     return rendered + (shlex.quote(literal) if literal or not rendered else "")
 
 
 def _fill(template: str, texts: Mapping[str, str]) -> str:
-    return _PLACEHOLDER.sub(lambda found: _text(found.group(1), texts), template)
-
-
-def _text(name: str, texts: Mapping[str, str]) -> str:
-    if name not in texts:
-        raise PreflightError(
-            f"references/service.yaml has the placeholder {{{name}}}, which nothing fills in",
-            code="bad_references",
-            hint=f"known here: {', '.join(texts)}",
-            next=["moor validate"],
-        )
-    return texts[name]
+    return _PLACEHOLDER.sub(lambda found: texts[found.group(1)], template)

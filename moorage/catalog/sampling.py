@@ -79,6 +79,15 @@ def parse_field(field: SamplingField, text: str) -> int | float | str:
     return int(stripped) if field.type == "integer" else float(stripped)
 
 
+def in_range(field: SamplingField, value: float) -> bool:
+    """Whether a number is in the field's range. Not a number never is."""
+    if field.minimum is not None and not value >= field.minimum:
+        return False
+    if field.exclusive_minimum is not None and not value > field.exclusive_minimum:
+        return False
+    return value == value and (field.maximum is None or value <= field.maximum)
+
+
 def _faults(catalog: Catalog, arch: str, values: Mapping[str, object]) -> Iterator[dict[str, Any]]:
     fields = fields_of(catalog, arch)
     known = known_fields(catalog)
@@ -105,15 +114,7 @@ def _reason(field: SamplingField, value: object) -> str | None:
         return f"is {value}, which is no finite number"
     if field.type == "integer" and isinstance(value, float):
         return f"is {value}, which is not written as a whole number"
-    return None if _in_range(field, value) else f"is {_number(value)}, outside its range: {_range_words(field)}"
-
-
-def _in_range(field: SamplingField, value: float) -> bool:
-    if field.minimum is not None and value < field.minimum:
-        return False
-    if field.exclusive_minimum is not None and value <= field.exclusive_minimum:
-        return False
-    return field.maximum is None or value <= field.maximum
+    return None if in_range(field, value) else f"is {_number(value)}, outside its range: {_range_words(field)}"
 
 
 def _range_words(field: SamplingField) -> str:

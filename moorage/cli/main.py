@@ -14,7 +14,7 @@ from types import ModuleType
 
 from moorage.cli.output import Output
 from moorage.cli.parser import Parser, nearest, split_extra
-from moorage.errors import MoorageError, UsageError
+from moorage.errors import MoorageError, PreflightError, UsageError
 from moorage.launch.interrupts import terminate_like_ctrl_c
 from moorage.launch.plane import Plane
 
@@ -36,6 +36,9 @@ VERBS = {
     "quickstart": "start a tiny model, ask it something, stop it",
 }
 
+PLATFORMLESS = frozenset({"validate", "archs", "image", "engine", "quickstart"})
+"""Verbs that have no platform."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
@@ -52,11 +55,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader went away: nobody is left to tell
         return 0
+    except ModuleNotFoundError as fault:
+        out.failure(_missing_package(fault))
+        return PreflightError.exit_status
     except Exception as fault:
         if os.environ.get("MOORAGE_DEBUG"):
             raise
         out.failure(_bug(fault))
         return 8
+
+
+def main_on_platform(platform: str, words: Sequence[str]) -> int:
+    """The same with `--platform` fixed, for verbs that take one; naming another is a wrong command line."""
+    if not words or words[0] not in VERBS or words[0] in PLATFORMLESS:
+        return main(words)
+    verb, (ours, extra) = words[0], split_extra(words[1:])
+    if any(word == "--platform" or word.startswith("--platform=") for word in ours):
+        Output(as_json="--json" in ours).failure(
+            UsageError(f"the platform is fixed to {platform}: leave --platform away")
+        )
+        return UsageError.exit_status
+    return main([verb, "--platform", platform, *ours, *(["--", *extra] if extra else [])])
 
 
 def _run(words: list[str], out: Output) -> int:
@@ -96,6 +115,15 @@ def _overview() -> str:
     rows = "\n".join(f"  {verb:<11} {summary}" for verb, summary in VERBS.items())
     tail = (__doc__ or "").partition("\n\n")[2].strip()
     return f"usage: moor VERB [--json] …      moor VERB --help says more\n\n{rows}\n\n{tail}"
+
+
+def _missing_package(fault: ModuleNotFoundError) -> MoorageError:
+    return PreflightError(
+        f"the Python package {fault.name!r} is not installed for {sys.executable}",
+        code="package_missing",
+        hint="scripts/quickstart makes an environment in .venv; or install this checkout",
+        next=["pip install -e ."],
+    )
 
 
 def _bug(fault: Exception) -> MoorageError:

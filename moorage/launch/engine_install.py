@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-import yaml
-
+from moorage.catalog.catalog import load_catalog
 from moorage.catalog.engine_python import (
     MARKER,
     engine_environment,
@@ -33,7 +32,6 @@ from moorage.catalog.engine_python import (
     python_variable,
     read_marker,
 )
-from moorage.catalog.shapes import Versions
 from moorage.errors import ConflictError, PreflightError, UsageError
 from moorage.launch.platforms.base import Report
 
@@ -116,7 +114,7 @@ def ensure_engine(
 
 def read_recipe(engine: str, *, gpu: bool, root: Path) -> Recipe:
     """The recipe that versions.yaml and references/constraints give. Raises UsageError for an engine without one."""
-    versions = Versions.model_validate(yaml.safe_load((root / "versions.yaml").read_text(encoding="utf-8"))).engines
+    versions = load_catalog(root).versions.engines
     if engine != "vllm" or engine not in versions:
         raise UsageError(
             f"Moorage cannot install the engine {engine!r}",

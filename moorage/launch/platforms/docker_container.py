@@ -74,7 +74,7 @@ def size_in_bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)([bkmgt]?)b?", text.strip().lower())
     if match is None:
         raise UsageError(f"not a size: {text!r}", hint="for example 8g or 512m")
-    return int(match[1]) * 1024 ** "bkmgt".index(match[2] or "b")
+    return int(match[1]) << 10 * "bkmgt".index(match[2] or "b")
 
 
 def names_of(container: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moorage.errors import ConflictError, FailedError, MoorageError, PlatformUnreachable, PreflightError
+from moorage.errors import FailedError, MoorageError, PlatformUnreachable, PreflightError
 from moorage.launch.platforms.base import Report
 from moorage.launch.platforms.docker_container import ENTRY_LABEL, PullProgress, lines_of, names_of
 from moorage.launch.platforms.docker_faults import image_missing, pull_fault, run_fault, unreachable
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 OLDEST_API = (1, 40)
 """Docker 19.03: the first with device requests, which GPUs need."""
 
-GREETING_TIMEOUT_S = 10.0
-CALL_TIMEOUT_S = 120.0
+GREETING_TIMEOUT_S = 10
+CALL_TIMEOUT_S = 120
 """For one call; starting a container may wait for GPU hooks. Pulls and followed logs have no limit."""
-REMOVAL_TIMEOUT_S = 60.0
+REMOVAL_TIMEOUT_S = 60
 STOP_GRACE_S = 10
 
 INIT_PROGRAM = "docker-init"
@@ -89,7 +89,7 @@ class DockerEngine:
 
         with self._asking():
             try:
-                self._connected().inspect_image(image)
+                self._connected().inspect_image(image)  # type: ignore[no-untyped-call]
             except docker.errors.NotFound:
                 return False
             return True
@@ -104,6 +104,10 @@ class DockerEngine:
             self._pull(image, report)
         elif not present:
             raise image_missing(image)
+
+    def has_network(self, name: str) -> bool:
+        """Whether there is a network called exactly so."""
+        return bool(self._networks(name))
 
     def ensure_network(self, name: str) -> str:
         """The id of the network called `name`, made when absent; any number of callers at once get the same one.
@@ -230,7 +234,7 @@ class DockerEngine:
 
         with self._asking(f"the container {name} could not be created"):
             try:
-                made = self._connected().create_container_from_config(body, name=name)
+                made = self._connected().create_container_from_config(body, name=name)  # type: ignore[no-untyped-call]
             except docker.errors.ImageNotFound as fault:
                 raise image_missing(str(body["Image"])) from fault
             return str(made["Id"])

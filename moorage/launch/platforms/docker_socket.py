@@ -127,7 +127,7 @@ def _body(rest: bytes, headers: Mapping[str, str], *, ended: bool) -> bytes | No
 
 def _unchunk(rest: bytes) -> bytes | None:
     """Join the chunks; None when the last one (of length zero) has not come yet."""
-    parts = []
+    parts: list[bytes] = []
     start = 0
     while (end := rest.find(b"\r\n", start)) >= 0:
         size = int(rest[start:end].partition(b";")[0], 16)

@@ -29,7 +29,7 @@ from moorage.launch.platforms.docker_container import (
 from moorage.launch.platforms.docker_faults import NO_GPU_HINT
 
 if TYPE_CHECKING:
-    from moorage.catalog.shapes import DockerRun, GpuHostEnv, ServiceReference
+    from moorage.catalog.shapes import GpuHostEnv, ServiceReference
     from moorage.launch.platforms.docker_engine import DockerEngine
 
 ASK_TIMEOUT_S = 5.0
@@ -49,12 +49,15 @@ class LocalDocker:
         self._given_service = service
 
     def doctor(self) -> list[Check]:
-        checks = [self._check_package()]
+        checks = [_check_package()]
         try:
-            version, info = self._ask("/version"), self._ask("/info")
+            network = self._network_name()
+            version, info, has_network = self._facts(network)
         except MoorageError as fault:
             return [*checks, Check(name="docker engine", ok=False, message=fault.message, hint=fault.hint)]
-        return [*checks, _check_version(version), self._check_network(), _check_gpu(info), _check_disk(info)]
+        state = "is there" if has_network else "is made by the first start"
+        network_check = Check(name="docker network", ok=True, message=f"{network} {state}")
+        return [*checks, _check_version(version), network_check, _check_gpu(info), _check_disk(info)]
 
     def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
         try:
@@ -68,15 +71,19 @@ class LocalDocker:
     def submit(self, submission: Submission) -> Entry:
         engine = self._engine()
         run = self._service().docker_run_reference
-        network = engine.ensure_network(self._network_name(run))
-        gpu_host = self._gpu_host(submission)
-        body = create_body(submission, run=run, network=network, owner=os.getuid(), gpu_host=gpu_host)
-        container_id = engine.run(submission.job_id, body)
+        body = create_body(
+            submission,
+            run=run,
+            network=engine.ensure_network(self._network_name()),
+            owner=os.getuid(),
+            gpu_host=self._gpu_host(submission),
+        )
+        engine.run(submission.job_id, body)
         if submission.port is not None:
             return {}
-        found = self._list(names=[submission.job_id])
-        fields = [entry_of(item, platform=self.name, container_port=run.container_port) for item in found]
-        return fields[0]
+        container = self._by_name([submission.job_id])[submission.job_id]
+        entry = entry_of(container, platform=self.name, container_port=run.container_port)
+        return {name: entry[name] for name in ("host_port", "host_url") if name in entry}
 
     def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
         names = [str(entry["job_id"]) for entry in entries]
@@ -88,3 +95,131 @@ class LocalDocker:
             return {name: Life(state="unknown", detail=fault.message) for name in names}
         now_s = time.time()
         return {name: self._life(containers.get(name), now_s) for name in names}
+
+    def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
+        return self._engine().logs(str(entry["job_id"]), tail=tail, follow=follow)
+
+    def stop(self, entry: Entry) -> None:
+        self._engine().stop(str(entry["job_id"]))
+
+    def find(self) -> list[Entry]:
+        port = self._service().docker_run_reference.container_port
+        containers = self._list(label=f"{OWNER_LABEL}={os.getuid()}")
+        return [entry_of(container, platform=self.name, container_port=port) for container in containers]
+
+    def _engine(self) -> DockerEngine:
+        from moorage.launch.platforms.docker_engine import DockerEngine
+
+        return DockerEngine(self._environ)
+
+    def _service(self) -> ServiceReference:
+        if self._given_service is not None:
+            return self._given_service
+        from moorage.catalog.bundle import bundle_root
+        from moorage.catalog.catalog import load_catalog
+
+        return load_catalog(bundle_root(self._environ)).service
+
+    def _network_name(self) -> str:
+        run = self._service().docker_run_reference
+        return self._environ.get(run.network_env) or run.network_default
+
+    def _facts(self, network: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
+        """(what the engine says of its version, of itself, whether it has the network)"""
+        endpoint = docker_socket.resolve_endpoint(self._environ)
+        if not endpoint.is_light:
+            engine = self._engine()
+            return engine.version(), engine.info(), engine.has_network(network)
+        version, info, found = (
+            docker_socket.get_object(endpoint, path, timeout_s=ASK_TIMEOUT_S)
+            for path in ("/version", "/info", f"/networks/{network}")
+        )
+        return version, info, bool(found)
+
+    def _list(self, *, names: Sequence[str] = (), label: str | None = None) -> list[dict[str, Any]]:
+        endpoint = docker_socket.resolve_endpoint(self._environ)
+        if not endpoint.is_light:
+            return self._engine().list_containers(names=names, label=label)
+        return docker_socket.list_containers(endpoint, names=names, label=label, timeout_s=ASK_TIMEOUT_S)
+
+    def _by_name(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {name: container for container in self._list(names=names) for name in names_of(container)}
+
+    def _life(self, container: Mapping[str, Any] | None, now_s: float) -> Life:
+        life = life_of(container, now_s=now_s)
+        if container is None or exit_code_of(container) != KILLED or not self._ran_out_of_memory(str(container["Id"])):
+            return life
+        return Life(state=life.state, detail=f"OOMKilled ({life.detail})")
+
+    def _ran_out_of_memory(self, container_id: str) -> bool:
+        """A listing does not say so; one more request for each container that was killed."""
+        endpoint = docker_socket.resolve_endpoint(self._environ)
+        try:
+            if endpoint.is_light:
+                found = docker_socket.inspect(endpoint, container_id, timeout_s=ASK_TIMEOUT_S)
+            else:
+                found = self._engine().inspect(container_id)
+        except MoorageError:
+            return False
+        return bool(found and found["State"].get("OOMKilled"))
+
+    def _gpu_host(self, submission: Submission) -> GpuHostEnv | None:
+        """The Tegra way to the GPU: on a Tegra machine with an engine of its own, or when its runtime was asked for."""
+        tegra = self._service().optional_gpu_host_env
+        is_local = docker_socket.resolve_endpoint(self._environ).is_local
+        asked = getattr(submission, "runtime", None) == tegra.runtime
+        return tegra if asked or (is_local and Path(tegra.release_file).exists()) else None
+
+    def _check_runtime(self, submission: Submission, engine: DockerEngine) -> None:
+        """A runtime that the engine does not have is known now; whether device requests work, only at the start."""
+        tegra = self._gpu_host(submission)
+        if tegra is None or submission.gpus == "none":
+            return
+        if tegra.runtime not in (engine.info().get("Runtimes") or {}):
+            raise PreflightError(
+                f"the Docker engine has no runtime {tegra.runtime}, which GPUs need on this machine",
+                code="no_gpu",
+                hint=NO_GPU_HINT,
+            )
+
+
+def _check_package() -> Check:
+    from importlib.util import find_spec
+
+    ok = find_spec("docker") is not None
+    message = "installed" if ok else "not installed"
+    return Check(
+        name="python package docker", ok=ok, message=message, hint="" if ok else "pip install 'moorage[docker]'"
+    )
+
+
+def _check_version(version: Mapping[str, Any]) -> Check:
+    from moorage.launch.platforms.docker_engine import require_api
+
+    message = f"{version.get('Version')}, API {version.get('ApiVersion')}"
+    try:
+        require_api(version)
+    except PreflightError as fault:
+        return Check(name="docker engine", ok=False, message=message, hint=fault.hint)
+    return Check(name="docker engine", ok=True, message=message)
+
+
+def _check_gpu(info: Mapping[str, Any]) -> Check:
+    """Never a failed check: an engine without GPUs is a good one, for services that need none."""
+    support = gpu_support(info)
+    if support is not None:
+        return Check(name="docker GPUs", ok=True, message=support)
+    return Check(name="docker GPUs", ok=True, message="the engine names no NVIDIA support", hint=NO_GPU_HINT)
+
+
+def _check_disk(info: Mapping[str, Any]) -> Check:
+    """Room for images, where the engine's folder is one of this machine."""
+    folder = str(info.get("DockerRootDir"))
+    try:
+        stat = os.statvfs(folder)
+    except OSError:
+        return Check(name="disk for images", ok=True, message=f"{folder} cannot be seen from here")
+    free = stat.f_bavail * stat.f_frsize
+    ok = free >= LEAST_FREE_BYTES
+    message = f"{free / (1 << 30):.1f} GiB free in {folder}"
+    return Check(name="disk for images", ok=ok, message=message, hint="" if ok else "docker system prune frees space")
