@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 else:
     Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster
 
+DEEPEST = 100
+"""Nesting that is refused beyond: libyaml's composer ends the process when its stack is used up."""
+
+_OPENERS = re.compile(r"[\[{]|[-?](?=\s)")
+_INDENT = re.compile(r"(?m)^ *")
+_SURROGATE = re.compile(r"(?i)\\ud[89a-f][0-9a-f]{2}")
+
 Parts = Sequence[str | int]
 """A place inside a document: keys and list indices from the top."""
 
@@ -103,6 +110,8 @@ def read_text(root: Path, file: str) -> str | Fault | None:
 def parse_yaml(file: str, text: str, *, first_line: int = 1) -> Document:
     """Parse one YAML document, with all its duplicate keys as faults."""
     try:
+        if _is_too_deep(text):
+            return _unread(file, first_line, "not YAML: nested too deeply")
         loader = Loader(text)
         try:
             node = loader.get_single_node()
@@ -110,9 +119,10 @@ def parse_yaml(file: str, text: str, *, first_line: int = 1) -> Document:
             value = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        fault = _syntax_fault(file, problem, first_line)
-        return Document(file=file, value=None, node=None, faults=(fault,), first_line=first_line)
+    except (yaml.YAMLError, ValueError) as problem:
+        return _syntax_fault(file, problem, first_line)
+    except RecursionError:
+        return _unread(file, first_line, "not YAML: an alias holds itself")
     faults = tuple(_double_fault(file, parts, line + first_line) for parts, line in doubles)
     return Document(file=file, value=value, node=node, faults=faults, first_line=first_line)
 
@@ -122,21 +132,32 @@ def parse_json(file: str, text: str) -> Document:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as problem:
-        fault = Fault(file=file, line=problem.lineno, pointer="", message=f"not JSON: {problem.msg}")
-        return Document(file=file, value=None, node=None, faults=(fault,))
+        return _unread(file, problem.lineno, f"not JSON: {problem.msg}")
     except (ValueError, RecursionError) as problem:
-        fault = Fault(file=file, line=1, pointer="", message=f"not JSON: {problem}")
-        return Document(file=file, value=None, node=None, faults=(fault,))
+        return _unread(file, 1, f"not JSON: {problem}")
     node = _compose(text)
     faults = tuple(_double_fault(file, parts, line + 1) for parts, line in _doubles(node, (), set()))
     return Document(file=file, value=value, node=node, faults=faults)
 
 
+def _is_too_deep(text: str) -> bool:
+    """Whether the YAML text nests beyond DEEPEST; counted event by event only where it could."""
+    if len(_OPENERS.findall(text)) + max(map(len, _INDENT.findall(text)), default=0) <= DEEPEST:
+        return False
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return True
+    return False
+
+
 def _compose(text: str) -> yaml.Node | None:
     """The node tree of JSON text, which YAML reads too but for tabs in the indentation and escaped surrogates."""
     spaced = re.sub(r"(?m)^[ \t]+", lambda indent: " " * len(indent.group()), text)
+    plain = _SURROGATE.sub(r"\\u0020", spaced)
     try:
-        node: yaml.Node | None = yaml.compose(spaced, Loader)
+        node: yaml.Node | None = yaml.compose(plain, Loader)
     except (yaml.YAMLError, ValueError):
         return None
     return node
@@ -183,15 +204,19 @@ def _double_fault(file: str, parts: Parts, line: int) -> Fault:
     )
 
 
-def _syntax_fault(file: str, problem: Exception, first_line: int) -> Fault:
-    if isinstance(problem, RecursionError):
-        return Fault(file=file, line=first_line, pointer="", message="not YAML: nested too deeply")
+def _syntax_fault(file: str, problem: Exception, first_line: int) -> Document:
     if not isinstance(problem, yaml.MarkedYAMLError):
-        return Fault(file=file, line=first_line, pointer="", message=f"not YAML: {str(problem).splitlines()[0]}")
+        return _unread(file, first_line, f"not YAML: {str(problem).splitlines()[0]}")
     mark = problem.problem_mark or problem.context_mark
     line = mark.line if mark is not None else 0
-    message = f"not YAML: {problem.problem or problem.context}"
-    return Fault(file=file, line=line + first_line, pointer="", message=message, hint=_syntax_hint(problem))
+    return _unread(
+        file, line + first_line, f"not YAML: {problem.problem or problem.context}", hint=_syntax_hint(problem)
+    )
+
+
+def _unread(file: str, line: int, message: str, hint: str = "") -> Document:
+    fault = Fault(file=file, line=line, pointer="", message=message, hint=hint)
+    return Document(file=file, value=None, node=None, faults=(fault,))
 
 
 def _syntax_hint(problem: yaml.MarkedYAMLError) -> str:

@@ -139,8 +139,10 @@ def _bad_reply(reason: str) -> FailedError:
 
 def _suffix_for(mime: str) -> str:
     """The usual suffix of a type, the same on every machine; for an unknown one its own name, else `.bin`."""
-    # An instance knows Python's own tables only, not the files of the system.
-    usual = mimetypes.MimeTypes().guess_extension(mime, strict=False)
+    # An instance knows Python's own tables only, not the files of the system; older Pythons lack Matroska.
+    table = mimetypes.MimeTypes()
+    table.add_type("video/x-matroska", ".mkv")
+    usual = table.guess_extension(mime, strict=False)
     if usual:
         return usual
     subtype = mime.partition("/")[2].removeprefix("x-")

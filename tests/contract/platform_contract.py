@@ -282,7 +282,7 @@ def make_submission(platform: str, image: str, command: str, **changes: Any) -> 
         "host_port": port,
         "started_at": now_utc(),
         "image": image,
-        "model_path": "/models/ü 'quoted'",
+        "model_path": "hf_model://org/a 'quoted' modèle",
         "num_gpus": 1,
     }
     given: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What happens when a real part cannot be had: the test is skipped, counted and named, or fails where all are required."""
+"""When a real part cannot be had: the test is skipped, counted and named, or fails where every part is required."""
 
 from __future__ import annotations
 

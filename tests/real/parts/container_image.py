@@ -27,17 +27,21 @@ PACKAGES = (
     *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib", "busybox-static"),
 )
 APPLETS = (
-    "[ awk cat chmod chown cp cut date dd df echo env expr false find grep head hostname id ip kill ln ls mkdir mount mv"
-    " nc ps pwd rm sed sh sleep sort stat tail tar tee test touch tr true uname wc wget"
-).split()
+    *("[", "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "echo", "env"),
+    *("expr", "false", "find", "grep", "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir"),
+    *("mount", "mv", "nc", "ps", "pwd", "rm", "sed", "sh", "sleep", "sort", "stat", "tail"),
+    *("tar", "tee", "test", "touch", "tr", "true", "uname", "wc", "wget"),
+)
 """Programs that busybox is linked as."""
 
 LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/lintian", "usr/share/locale")
 LABEL = "moorage.test-parts"
 MODULES = "usr/local/lib/python3.11/dist-packages"
 HF_SERVER = "nvidia_tao_core.microservices.handlers.huggingface_inference_microservice_server"
-TAO_ARCHS = {"cosmos-rl": "IMAGE_COSMOS_RL", "cosmos-predict2.5": "IMAGE_COSMOS_PREDICT2_5"} | {
-    "tao-dataservices": "IMAGE_TAO_DATASERVICES"
+TAO_ARCHS = {
+    "cosmos-rl": "IMAGE_COSMOS_RL",
+    "cosmos-predict2.5": "IMAGE_COSMOS_PREDICT2_5",
+    "tao-dataservices": "IMAGE_TAO_DATASERVICES",
 }
 """Arch → the variable that overrides its image."""
 
@@ -98,7 +102,8 @@ def base_tar(cache: Path) -> Path:
         # apt downloads as a user of its own, who must be able to write here.
         downloads, tree = Path(folder) / "downloads", Path(folder) / "tree"
         Path(folder).chmod(0o755)
-        downloads.mkdir(mode=0o777)
+        downloads.mkdir()
+        downloads.chmod(0o777)
         tree.mkdir()
         _apt("download", *PACKAGES, cwd=downloads)
         for package in sorted(downloads.glob("*.deb")):

@@ -1,4 +1,4 @@
-"""A tiny random model that the real engine serves, kept in the user's cache by the digest of the script that makes it."""
+"""A tiny random model that the real engine serves, kept in the user's cache by the digest of its maker's script."""
 
 from __future__ import annotations
 

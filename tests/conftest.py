@@ -1,0 +1,251 @@
+"""Fixtures for every test, and what a missing real part does to a run (see tests/real/parts/absence.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hypothesis
+import pytest
+
+from moorage.catalog.catalog import load_catalog
+from moorage.catalog.engine_python import has_nvidia_gpu
+from moorage.catalog.image import resolve_image
+from moorage.errors import MoorageError
+from moorage.launch.engine_install import ensure_engine
+from tests.real.parts.absence import MARK, PartMissing, count_missing, real_is_required, require_real
+from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image, programs_on_path, unload
+from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
+from tests.real.parts.tiny_model import make_tiny_model
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_MARKS = ("docker", "vllm")
+VLLM = pytest.StashKey[Path | str]()
+"""The engine's Python, or why there is none."""
+
+# CI must give the same verdict twice; elsewhere each run looks at new examples.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") or real_is_required(os.environ) else "explore")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make the engine's environment before the first test: it takes minutes, and tests have time limits."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("vllm") for item in session.items):
+        return
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+
+    def report(phase: str, message: str, **numbers: float) -> None:
+        if not numbers and terminal is not None:
+            terminal.write_line(f"{phase}: {message}")
+
+    try:
+        found = ensure_engine("vllm", gpu=has_nvidia_gpu(os.environ), environ=os.environ, root=ROOT, report=report)
+        session.config.stash[VLLM] = found
+    except MoorageError as fault:
+        tail = "\n".join((fault.data or {}).get("log_tail", []))
+        session.config.stash[VLLM] = f"{fault.message}; {fault.hint}\n{tail}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Under MOORAGE_REQUIRE_REAL=1 a test of a real part that skips, for whatever reason, has failed."""
+    report = yield
+    marked = any(item.get_closest_marker(mark) for mark in REAL_MARKS)
+    if report.skipped and marked and not hasattr(report, "wasxfail") and real_is_required(os.environ):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} may not skip under MOORAGE_REQUIRE_REAL: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which real parts were missing: a green run that skipped them has shown less."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr) for report in skipped]
+    lines = count_missing(reason for reason in reasons if MARK in reason)
+    if lines:
+        terminalreporter.section("real parts that were missing")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def state_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The registry of this test alone, in a folder of its own; logs and marks of its services too.
+
+    The cache folder stays the user's: the engine environments are there.
+    """
+    file = tmp_path / "state" / "tao-inf-ms-state.json"
+    file.parent.mkdir(mode=0o700)
+    monkeypatch.setenv("MOORAGE_STATE_FILE", str(file))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
+    return file
+
+
+class Answer(NamedTuple):
+    """What a command answered."""
+
+    rc: int
+    out: Any
+    """Parsed: the object, or the list of them for NDJSON; the text itself when it is not JSON."""
+    err: str
+
+
+class Moor:
+    """The command line, as a process of its own that inherits the test's environment."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        env: Mapping[str, str | None] | None = None,
+        stdin: str | None = None,
+        timeout: float = 120,
+        prefix: Sequence[str] = (),
+    ) -> Answer:
+        """Run to the end. `env`: variables to add, None to take one away. `prefix`: words before the command."""
+        done = subprocess.run(
+            [*prefix, *self._command(arguments)],
+            env=self._with(env or {}),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Answer(done.returncode, parse_output(done.stdout), done.stderr)
+
+    def popen(
+        self, *arguments: str | Path, env: Mapping[str, str | None] | None = None, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start it and leave it running, in a session of its own so that a signal reaches only it."""
+        return subprocess.Popen(
+            [*prefix, *self._command(arguments)],
+            env=self._with(env or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def _command(self, arguments: Sequence[str | Path]) -> list[str]:
+        return [sys.executable, "-m", "moorage.cli.main", *map(str, arguments)]
+
+    def _with(self, changes: Mapping[str, str | None]) -> dict[str, str]:
+        merged = {**self._environ, "PYTHONPATH": str(ROOT), **changes}
+        return {name: value for name, value in merged.items() if value is not None}
+
+
+def parse_output(text: str) -> Any:
+    for read in (json.loads, lambda several: [json.loads(line) for line in several.splitlines()]):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
+
+
+@pytest.fixture
+def moor(state_file: Path) -> Iterator[Moor]:
+    """`moor("list", "--json") -> (rc, out, err)`; services that the test left are stopped after it."""
+    run = Moor(os.environ)
+    yield run
+    if state_file.exists() and state_file.stat().st_size > len("{}\n"):
+        run("stop", "--all", "--json")
+
+
+@pytest.fixture(scope="session")
+def parts_cache() -> Path:
+    """Where real parts that are slow to make are kept between runs, outside the checkout."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(home) / "moorage" / "test-parts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """The Docker engine that answers, else a private one; DOCKER_HOST names it for the rest of the run."""
+    found = find_engine()
+    if found is not None:
+        yield found
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            with private_engine() as engine:
+                patch.setenv("DOCKER_HOST", engine.host)
+                yield engine
+        except PartMissing as missing:
+            require_real(str(missing))
+
+
+@pytest.fixture(scope="session")
+def docker_engine_with_gpus() -> Iterator[DockerEngine]:
+    """A private engine that takes GPU requests, in a network of its own: `moor(..., prefix=engine.enter)`."""
+    try:
+        with private_engine(with_gpus=True) as engine:
+            yield engine
+    except PartMissing as missing:
+        require_real(str(missing))
+
+
+@pytest.fixture(scope="session")
+def tao_image_of_run(docker_engine: DockerEngine, parts_cache: Path) -> Iterator[TaoImage]:
+    """The stand-in image in `docker_engine`; most tests want `tao_image`."""
+    image = _tao_image(docker_engine, parts_cache)
+    yield image
+    if not docker_engine.private:
+        unload(docker_engine, image)
+
+
+@pytest.fixture
+def tao_image(tao_image_of_run: TaoImage, monkeypatch: pytest.MonkeyPatch) -> TaoImage:
+    """The stand-in image, under the name that each TAO arch resolves to in this test's environment."""
+    for name, value in tao_image_of_run.environ.items():
+        monkeypatch.setenv(name, value)
+    return tao_image_of_run
+
+
+@pytest.fixture(scope="session")
+def tao_image_with_gpus(docker_engine_with_gpus: DockerEngine, parts_cache: Path) -> TaoImage:
+    """The stand-in image in `docker_engine_with_gpus`, under the real names."""
+    return _tao_image(docker_engine_with_gpus, parts_cache)
+
+
+@pytest.fixture
+def tao_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in's programs on PATH, for TAO archs on local-process."""
+    folder = tmp_path / "tao-programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return programs_on_path(folder, sys.executable)
+
+
+@pytest.fixture(scope="session")
+def vllm_python(request: pytest.FixtureRequest) -> Path:
+    """The Python of a real vLLM environment. Tests that use it carry the mark `vllm`."""
+    found = request.config.stash.get(VLLM, "the test that asks for vLLM lacks the mark vllm")
+    return found if isinstance(found, Path) else require_real(found)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(vllm_python: Path, parts_cache: Path) -> Path:
+    """A tiny random model that vLLM serves."""
+    return make_tiny_model(vllm_python, parts_cache)
+
+
+def _tao_image(engine: DockerEngine, cache: Path) -> TaoImage:
+    catalog = load_catalog(ROOT)
+    try:
+        return load_tao_image(engine, {arch: resolve_image(catalog, arch, {}).image for arch in TAO_ARCHS}, cache)
+    except PartMissing as missing:
+        require_real(str(missing))
