@@ -90,9 +90,11 @@ def _fault(document: Document, shape: type[Shape], place: Parts, errors: list[Er
     if not place and document.value is None:
         return document.fault(place, "the file is empty")
     wanted = " or ".join(dict.fromkeys(error["msg"].removeprefix("Input should be ") for error in errors))
-    is_key = first["loc"][-1] == "[key]"
+    is_key = first["loc"][-1:] == ("[key]",)
     got = place[-1] if is_key else first["input"]
-    return document.fault(place, f"{'the key' if is_key else 'the value'} {_short(got)} is wrong", f"wanted: {wanted}")
+    quote = "; write it in quotes" if first["type"] == "string_type" and isinstance(got, bool | int | float) else ""
+    message = f"{'the key' if is_key else 'the value'} {_short(got)} is wrong"
+    return document.fault(place, message, f"wanted: {wanted}{quote}")
 
 
 def _short(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -22,7 +23,9 @@ class Parser(argparse.ArgumentParser):
     """The parser of one verb. Abbreviated flags are refused: they would change meaning with the next release."""
 
     def __init__(self, verb: str, summary: str) -> None:
-        super().__init__(prog=f"moor {verb}", description=summary, epilog=EXITS, allow_abbrev=False)
+        super().__init__(
+            prog=f"moor {verb}", description=summary, epilog=EXITS, allow_abbrev=False, formatter_class=_help_formatter
+        )
         self._verb = verb
         self.add_argument("--json", action="store_true", help="one JSON object on stdout, talk on stderr")
 
@@ -38,6 +41,16 @@ class Parser(argparse.ArgumentParser):
             near = nearest(unknown[0].partition("=")[0], flags)
             raise UsageError(f"unknown argument {unknown[0]!r}", hint=near or f"moor {self._verb} --help")
         return args
+
+
+def _help_formatter(prog: str) -> argparse.HelpFormatter:
+    """Told its width: argparse would import shutil to find it, at every start of every command."""
+    return argparse.HelpFormatter(prog, width=_columns())
+
+
+def _columns() -> int:
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) > 20 else 100
 
 
 def split_extra(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,6 @@ follows the TAO skill may have written them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 Entry = dict[str, Any]
@@ -17,11 +16,15 @@ DEAD_STATES = frozenset({"exited", "failed"})
 
 def now_utc() -> str:
     """ISO-8601, UTC, microseconds: sorts as text among our own entries."""
+    from datetime import UTC, datetime
+
     return datetime.now(UTC).isoformat()
 
 
 def started_at_s(entry: Mapping[str, Any]) -> float:
     """Seconds since the epoch; entries without a readable `started_at` count as the oldest."""
+    from datetime import UTC, datetime
+
     try:
         moment = datetime.fromisoformat(str(entry.get("started_at")))
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -23,6 +22,8 @@ def held_back(*, forget: bool = False) -> Iterator[None]:
 
     For short steps between two consistent states, and (with `forget`) for undoing.
     """
+    import threading
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from moorage.errors import MoorageError
 from moorage.launch.entry import DEAD_STATES, Entry
@@ -17,8 +16,7 @@ PROBE_TIMEOUT_S = 2.0
 PROBES_AT_ONCE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """One service, now."""
 
     state: str
@@ -41,6 +39,8 @@ def observe(plane: Plane, entries: Iterable[Entry], *, probe: bool = True) -> di
     seen = {entry["job_id"]: _from_life(entry, lives[entry["job_id"]]) for entry in entries}
     living = [entry for entry in entries if lives[entry["job_id"]].state == "alive"] if probe else []
     if living:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(living))) as pool:
             answers = pool.map(lambda entry: _ask_server(plane, entry), living)
             seen.update(zip((entry["job_id"] for entry in living), answers, strict=True))

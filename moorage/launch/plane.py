@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 class Plane:
-    """Everything a use case needs from outside. Opens nothing until it is asked."""
+    """Everything a use case needs from outside. Opens nothing until it is asked.
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    `platforms` takes the place of the real ones by name: for measuring and testing what stands above them.
+    """
+
+    def __init__(self, environ: Mapping[str, str], platforms: Mapping[str, Platform] | None = None) -> None:
         self.environ = environ
         self.registry = Registry(state_path(environ))
         self._catalog: Catalog | None = None
-        self._platforms: dict[str, Platform] = {}
+        self._platforms: dict[str, Platform] = dict(platforms or {})
 
     @property
     def catalog(self) -> Catalog:

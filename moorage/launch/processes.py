@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,38 +56,47 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identity_of(identity.pid) == identity
 
 
-def read_stat(pid: int) -> ProcessStat | None:
+def read_stat(pid: int, boot_id: str | None = None) -> ProcessStat | None:
     """Parse /proc/PID/stat; the command name may hold spaces and brackets, so fields count from the last one."""
     try:
-        text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
+        with open(f"{PROC}/{pid}/stat", "rb") as file:  # noqa: PTH123 - read for every process there is: Path costs more
+            text = file.read()
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()
-    return ProcessStat(state=fields[0], session=int(fields[3]), started=f"{_boot_id()}:{fields[19]}")
+    fields = text.rpartition(b")")[2].split()
+    return ProcessStat(fields[0].decode(), int(fields[3]), f"{boot_id or read_boot_id()}:{int(fields[19])}")
 
 
-def session_members(leader: ProcessIdentity) -> list[int]:
+def all_processes() -> dict[int, ProcessStat]:
+    """Every process there is, in one look."""
+    boot_id = read_boot_id()
+    found = {int(name): read_stat(int(name), boot_id) for name in os.listdir(PROC) if name.isdigit()}  # noqa: PTH208
+    return {pid: stat for pid, stat in found.items() if stat is not None}
+
+
+def session_members(leader: ProcessIdentity, processes: dict[int, ProcessStat] | None = None) -> list[int]:
     """Pids of the living processes in the session that `leader` opened, also after the leader's death.
 
     A session id cannot be reused while the session has a member; if the pid belongs to another process now, the old
-    session is over and nothing is ours.
+    session is over and nothing is ours. `processes` is a look taken before; None takes one.
     """
-    now = read_stat(leader.pid)
+    processes = all_processes() if processes is None else processes
+    now = processes.get(leader.pid)
     if now is not None and now.started != leader.started:
         return []
-    members = []
-    for pid in all_pids():
-        found = read_stat(pid)
-        if found and found.session == leader.pid and found.state not in "ZX" and _not_before(found, leader):
-            members.append(pid)
-    return members
+    return [
+        pid
+        for pid, found in processes.items()
+        if found.session == leader.pid and found.state not in "ZX" and _not_before(found, leader)
+    ]
 
 
-def all_pids() -> Iterator[int]:
-    """Every pid there is."""
-    for folder in PROC.iterdir():
-        if folder.name.isdigit():
-            yield int(folder.name)
+def read_boot_id() -> str:
+    """The first characters of this boot's id; `unknown` where the kernel tells none."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        return "unknown"
 
 
 def environment_of(pid: int) -> dict[str, str]:
@@ -158,10 +166,3 @@ def _not_before(found: ProcessStat, leader: ProcessIdentity) -> bool:
     boot, _, ticks = found.started.rpartition(":")
     leader_boot, _, leader_ticks = leader.started.rpartition(":")
     return boot == leader_boot and int(ticks) >= int(leader_ticks)
-
-
-def _boot_id() -> str:
-    try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()[:8]
-    except OSError:
-        return "unknown"

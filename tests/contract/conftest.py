@@ -1,6 +1,7 @@
 """TEMPORARY stub until tests/conftest.py has these."""
 
 import pytest
+
 from tests.real.parts.docker_engine import find_engine, private_engine
 
 

@@ -53,7 +53,7 @@ class TestLocalDocker(PlatformContract):
             job_id, port = str(uuid.uuid4()), free_port()
             names.append(job_id)
             published = ["--publish", f"127.0.0.1:{port}:8080", "--name", job_id]
-            docker_engine.docker(*verb.split(), *published, *words, image, "/bin/sh", "-c", command)
+            docker_engine.docker(*verb.split(), "--init", *published, *words, image, "/bin/sh", "-c", command)
             return {"job_id": job_id, "host_port": port, "host_url": f"http://localhost:{port}"}
 
         yield foreign

@@ -7,14 +7,12 @@ and answers questions about it. An entry is the registry's record of one service
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from moorage.launch.entry import Entry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
+class Submission(NamedTuple):
     """All a platform needs to start one service."""
 
     job_id: str
@@ -23,7 +21,7 @@ class Submission:
     command: str
     """The inner command: run as `/bin/sh -c COMMAND`."""
     env: dict[str, str]
-    secret_env: dict[str, str] = field(repr=False)
+    secret_env: dict[str, str]
     """Name → value. Never in argv, labels, logs, errors or the entry."""
     port: int | None
     """The host port to publish; None where the platform chooses."""
@@ -41,9 +39,13 @@ class Submission:
     label: dict[str, Any]
     """The entry as known before launch: stored with the service so that `find` can rebuild it. No secrets."""
 
+    def __repr__(self) -> str:
+        """Without the values of secrets, so that no traceback or log can show them."""
+        shown = self._asdict() | {"secret_env": sorted(self.secret_env)}
+        return f"Submission({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Life:
+
+class Life(NamedTuple):
     """Whether a service lives, as the platform says now."""
 
     state: str
@@ -54,8 +56,7 @@ class Life:
     """False when nothing of it is left on the platform."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(NamedTuple):
     """One line of `doctor`."""
 
     name: str

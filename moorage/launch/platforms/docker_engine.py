@@ -7,12 +7,14 @@ services are containers, on this machine or another.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moorage.errors import FailedError, MoorageError, PlatformUnreachable, PreflightError
+from moorage.errors import ConflictError, MoorageError, PlatformUnreachable, PreflightError, TryAgainError
 from moorage.launch.platforms.base import Report
 from moorage.launch.platforms.docker_container import ENTRY_LABEL, PullProgress, lines_of, names_of
 from moorage.launch.platforms.docker_faults import image_missing, pull_fault, run_fault, unreachable
@@ -29,6 +31,8 @@ CALL_TIMEOUT_S = 120
 """For one call; starting a container may wait for GPU hooks. Pulls and followed logs have no limit."""
 REMOVAL_TIMEOUT_S = 60
 STOP_GRACE_S = 10
+OTHERS_NETWORK_S = 10.0
+UNHEARD_S = 2.0
 
 INIT_PROGRAM = "docker-init"
 """Some engines are installed without it, and then start no container that asks for an init."""
@@ -114,13 +118,7 @@ class DockerEngine:
 
         Raises PreflightError for a network on which no port can be published.
         """
-        networks = self._networks(name)
-        if not networks:
-            made = self._create_network(name)
-            networks = self._networks(name)
-            self._drop_twin(networks, made)
-        if not networks:
-            raise FailedError(f"the Docker network {name} was removed while it was made", code="network_gone")
+        networks = self._networks(name) or self._make_network(name)
         network = _first(networks)
         if network.get("Internal") or network.get("Driver") in UNPUBLISHED_DRIVERS:
             raise PreflightError(
@@ -209,25 +207,35 @@ class DockerEngine:
         with self._asking():
             return [network for network in self._connected().networks(names=[name]) if network["Name"] == name]
 
-    def _create_network(self, name: str) -> str | None:
-        """The id of the network that was made; None when somebody else was quicker."""
-        import docker.errors
+    def _make_network(self, name: str) -> list[dict[str, Any]]:
+        """Make it, unless somebody else is quicker, and give what is there then.
 
-        with self._asking(f"the Docker network {name} could not be created"):
-            try:
-                made = self._connected().create_network(name, driver="bridge", check_duplicate=True)
-            except docker.errors.APIError as fault:
-                if fault.status_code == 409:
-                    return None
-                raise
-            return str(made["Id"])
+        Engines of 20.10 check names before they lock, so that two callers can make two networks of one name. They do
+        check the names of bridges under the lock: a bridge named after the network lets only one caller through.
+        """
+        bridge = f"moor-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+        options = {"com.docker.network.bridge.name": bridge}
+        try:
+            with self._asking(f"the Docker network {name} could not be created"):
+                self._connected().create_network(name, driver="bridge", check_duplicate=True, options=options)
+        except MoorageError as fault:
+            return self._others_network(name, fault)
+        networks = self._networks(name)
+        if not networks:
+            raise TryAgainError(f"the Docker network {name} was removed as soon as it was made", code="network_gone")
+        return networks
 
-    def _drop_twin(self, networks: list[dict[str, Any]], made: str | None) -> None:
-        """Engines up to 24 let two callers make the same name at once: all keep the first and drop their own."""
-        if made is None or len(networks) < 2 or _first(networks)["Id"] == made:
-            return
-        with contextlib.suppress(MoorageError), self._asking():
-            self._connected().remove_network(made)
+    def _others_network(self, name: str, fault: MoorageError) -> list[dict[str, Any]]:
+        """The network that somebody else made meanwhile; it is listed a moment after it is in our way.
+
+        Raises `fault` when there is none.
+        """
+        deadline = time.monotonic() + (OTHERS_NETWORK_S if isinstance(fault, ConflictError) else 0)
+        while not (networks := self._networks(name)):
+            if time.monotonic() >= deadline:
+                raise fault
+            time.sleep(0.05)
+        return networks
 
     def _create(self, name: str, body: dict[str, Any]) -> str:
         import docker.errors
@@ -245,12 +253,19 @@ class DockerEngine:
             self._remove(container_id, container_id)
 
     def _discard_by_name(self, name: str, body: dict[str, Any]) -> None:
-        """Remove the container of this very start, if there is one, and none that merely has its name."""
+        """Remove the container of this very start, if there is one, and none that merely has its name.
+
+        The engine may still be making it, so it is looked for until UNHEARD_S are over.
+        """
+        deadline = time.monotonic() + UNHEARD_S
         with contextlib.suppress(MoorageError):
-            for container in self.list_containers(names=[name]):
-                same = (container.get("Labels") or {}).get(ENTRY_LABEL) == body["Labels"].get(ENTRY_LABEL)
-                if name in names_of(container) and same:
-                    self._discard(container["Id"])
+            while time.monotonic() < deadline:
+                for container in self.list_containers(names=[name]):
+                    label = (container.get("Labels") or {}).get(ENTRY_LABEL)
+                    if name in names_of(container) and label == body["Labels"].get(ENTRY_LABEL):
+                        self._discard(container["Id"])
+                        return
+                time.sleep(0.1)
 
     def _remove(self, container_id: str, name: str) -> None:
         import docker.errors

@@ -36,6 +36,7 @@ class _Rule(NamedTuple):
 _RUN_RULES = (
     _Rule(("port is already allocated", "address already in use", "ports are not available"), PortTaken, "port_taken"),
     _Rule(("is already in use by container",), ConflictError, "name_taken", "moor stop, or docker rm, frees the name"),
+    _Rule(("same bridge name", "network with name"), ConflictError, "network_taken", "docker network ls shows it"),
     _Rule(("bind source path does not exist",), PreflightError, "mount_missing", "create it, or correct --mount"),
     _Rule(("invalid mount", "mount denied", "duplicate mount point"), UsageError, "bad_mount", "correct --mount"),
     _Rule(

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +20,12 @@ from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Check, Life, Report, Submission
 from moorage.launch.processes import (
     ProcessIdentity,
-    all_pids,
+    ProcessStat,
+    all_processes,
     end_session,
     environment_of,
     identity_from,
     identity_of,
-    is_alive,
-    read_stat,
     session_members,
 )
 
@@ -72,6 +69,8 @@ class LocalProcess:
         self._program_path(submission)
 
     def submit(self, submission: Submission) -> Entry:
+        import subprocess
+
         log_file = self._log_file(submission.job_id)
         exit_file = log_file.with_suffix(".exit")
         exit_file.unlink(missing_ok=True)
@@ -100,7 +99,8 @@ class LocalProcess:
     def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
         unknown_pid = [entry["job_id"] for entry in entries if identity_from(entry) is None]
         found = self._leaders(set(unknown_pid)) if unknown_pid else {}
-        return {entry["job_id"]: self._life(entry, found.get(entry["job_id"])) for entry in entries}
+        processes = all_processes()
+        return {entry["job_id"]: _life(entry, found.get(entry["job_id"]), processes) for entry in entries}
 
     def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
         path = Path(str(entry.get("log_file") or self._log_file(entry["job_id"])))
@@ -139,15 +139,6 @@ class LocalProcess:
             found.append({**label, **files, **identity.as_field()})
         return found
 
-    def _life(self, entry: Entry, found: ProcessIdentity | None) -> Life:
-        leader = identity_from(entry) or found
-        if leader is None:
-            return Life(state="exited", detail="no such process", exists=False)
-        if is_alive(leader):
-            return Life(state="alive")
-        left = bool(session_members(leader))
-        return Life(state="exited", detail=_exit_detail(entry, left=left), exists=left)
-
     def _leader_of(self, entry: Entry) -> ProcessIdentity | None:
         return identity_from(entry) or self._leaders({entry["job_id"]}).get(entry["job_id"])
 
@@ -156,9 +147,8 @@ class LocalProcess:
 
     def _labelled(self) -> Iterator[tuple[ProcessIdentity, Entry]]:
         """Session leaders of ours that carry a label. Children inherit it but lead no session."""
-        for pid in all_pids():
-            found = read_stat(pid)
-            if found is None or found.session != pid or not _is_ours(pid):
+        for pid, found in all_processes().items():
+            if found.session != pid or not _is_ours(pid):
                 continue
             label = _parse_label(environment_of(pid).get("MOORAGE_LABEL"))
             identity = identity_of(pid)
@@ -191,6 +181,8 @@ class LocalProcess:
                     next=["moor engine vllm --install"] if engine == "vllm" else [],
                 )
             return python
+        import shutil
+
         if shutil.which(submission.program, path=self._environ.get("PATH")) is None:
             raise PreflightError(
                 f"{submission.program} is not on PATH: the arch {submission.network_arch} needs it on local-process",
@@ -245,6 +237,17 @@ def _engine_missing(engine: str) -> PreflightError:
         hint=ENGINE_HINT if engine == "vllm" else own,
         next=["moor engine vllm --install"] if engine == "vllm" else [],
     )
+
+
+def _life(entry: Entry, found: ProcessIdentity | None, processes: dict[int, ProcessStat]) -> Life:
+    leader = identity_from(entry) or found
+    if leader is None:
+        return Life(state="exited", detail="no such process", exists=False)
+    now = processes.get(leader.pid)
+    if now is not None and now.started == leader.started and now.state not in "ZX":
+        return Life(state="alive")
+    left = bool(session_members(leader, processes))
+    return Life(state="exited", detail=_exit_detail(entry, left=left), exists=left)
 
 
 def _exit_detail(entry: Entry, *, left: bool) -> str:

@@ -41,19 +41,11 @@ class DockerEngine:
         self, *arguments: str, stdin: Path | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run the docker command line on this engine."""
-        source = stdin.open("rb") if stdin else subprocess.DEVNULL
-        try:
-            return subprocess.run(
-                ["docker", "-H", self.host, *arguments],
-                stdin=source,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=check,
-            )
-        finally:
-            if stdin:
-                source.close()  # type: ignore[union-attr]
+        command = ["docker", "-H", self.host, *arguments]
+        with (stdin or Path(os.devnull)).open("rb") as source:
+            done = subprocess.run(command, stdin=source, capture_output=True, text=True, errors="replace", check=False)
+        assert not check or done.returncode == 0, f"{' '.join(command)}: exit {done.returncode}: {done.stderr}"
+        return done
 
 
 def find_engine() -> DockerEngine | None:

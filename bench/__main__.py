@@ -1,0 +1,30 @@
+"""The command line of the measurements; see `bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bench import cold_start, overhead, race
+from bench.report import draw_svg, print_table
+
+MEASUREMENTS = {"list": cold_start.measure, "race": race.measure, "overhead": overhead.measure}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("--rounds", type=int, help="how often (each has its own default)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the result")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    args = parser.parse_args()
+    measure = MEASUREMENTS[args.what]
+    result = measure(rounds=args.rounds) if args.rounds else measure()
+    print(json.dumps(result.as_data()) if args.json else print_table(result))
+    if args.svg:
+        args.svg.write_text(draw_svg(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The Docker engine client against real engines: images, networks, GPUs, and answers that get lost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import uuid
+from collections.abc import Iterator
+from multiprocessing.synchronize import Barrier as BarrierType
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import FailedError, PlatformUnreachable, PreflightError
+from moorage.launch.platforms import docker_engine as client
+from moorage.launch.platforms.local_docker import LocalDocker
+from tests.contract.lossy_proxy import lossy_proxy
+from tests.contract.platform_contract import SERVE, free_port, ignore_progress, make_submission
+from tests.contract.small_registry import small_registry
+from tests.real.parts.container_image import TaoImage
+from tests.real.parts.docker_engine import DockerEngine
+
+pytestmark = pytest.mark.docker
+
+MIB = 1 << 20
+RACERS = 6
+
+
+@pytest.fixture
+def engine(docker_engine: DockerEngine) -> client.DockerEngine:
+    return client.DockerEngine({"DOCKER_HOST": docker_engine.host})
+
+
+@pytest.fixture
+def repository() -> str:
+    return f"moorage/test-{uuid.uuid4().hex}"
+
+
+class Progress:
+    """A report that is kept."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, dict[str, float]]] = []
+
+    def __call__(self, phase: str, message: str, **numbers: float) -> None:
+        self.calls.append((phase, message, numbers))
+
+
+def test_a_missing_image_is_pulled_with_progress_and_then_kept(
+    engine: client.DockerEngine, docker_engine: DockerEngine, repository: str
+) -> None:
+    with small_registry(layer_bytes=[3 * MIB, 2 * MIB]) as registry:
+        image = f"{registry}/{repository}:1"
+        progress, again = Progress(), Progress()
+        engine.ensure_image(image, pull="missing", report=progress)
+        engine.ensure_image(image, pull="missing", report=again)
+        try:
+            assert engine.has_image(image)
+            assert {(phase, message) for phase, message, _ in progress.calls} == {("pull", image)}
+            sums = [(int(numbers["done_bytes"]), int(numbers["total_bytes"])) for _, _, numbers in progress.calls[1:]]
+            assert all(done <= total for done, total in sums)
+            assert sums[-1][0] == sums[-1][1] >= 5 * MIB
+            assert again.calls == []
+        finally:
+            docker_engine.docker("rmi", image, check=False)
+    with pytest.raises(PreflightError) as caught:
+        engine.ensure_image(image, pull="always", report=ignore_progress)
+    assert caught.value.code == "pull_failed"
+
+
+def test_never_pull_names_the_command_that_pulls(engine: client.DockerEngine) -> None:
+    with pytest.raises(PreflightError) as caught:
+        engine.ensure_image("nvcr.io/nvidia/none:1", pull="never", report=ignore_progress)
+    assert caught.value.code == "image_missing"
+    assert caught.value.next == ["docker pull nvcr.io/nvidia/none:1"]
+    assert "--pull missing" in caught.value.hint
+
+
+def test_a_locked_registry_names_the_login(engine: client.DockerEngine, repository: str) -> None:
+    with small_registry(layer_bytes=[], locked=True) as registry, pytest.raises(PreflightError) as caught:
+        engine.ensure_image(f"{registry}/{repository}:1", pull="missing", report=ignore_progress)
+    assert caught.value.code == "pull_denied"
+    assert caught.value.next == [f"docker login {registry}"]
+
+
+def test_an_image_that_the_registry_lacks(engine: client.DockerEngine, repository: str) -> None:
+    with small_registry(layer_bytes=[]) as registry, pytest.raises(PreflightError) as caught:
+        engine.ensure_image(f"{registry}/{repository}:no-such-tag", pull="missing", report=ignore_progress)
+    assert caught.value.code == "image_missing"
+
+
+@pytest.mark.parametrize("registry", ["registry.invalid", "127.0.0.1:{closed}"])
+def test_a_registry_that_cannot_be_reached(engine: client.DockerEngine, repository: str, registry: str) -> None:
+    image = f"{registry.format(closed=free_port())}/{repository}:1"
+    with pytest.raises(PreflightError) as caught:
+        engine.ensure_image(image, pull="missing", report=ignore_progress)
+    assert caught.value.code == "pull_failed"
+    assert image in caught.value.message
+
+
+def test_an_image_that_is_gone_at_the_start(docker_engine: DockerEngine) -> None:
+    submission = make_submission("local-docker", f"moorage/none:{uuid.uuid4().hex}", SERVE)
+    with pytest.raises(PreflightError) as caught:
+        LocalDocker({"DOCKER_HOST": docker_engine.host}).submit(submission)
+    assert caught.value.code == "image_missing"
+
+
+def test_a_container_that_cannot_start_is_told_in_the_engine_s_words_and_removed(
+    engine: client.DockerEngine, docker_engine: DockerEngine, tao_image: TaoImage, tmp_path: Path
+) -> None:
+    mounts = (f"{tmp_path}:/etc/passwd",)  # a folder over a file
+    submission = make_submission("local-docker", tao_image.names["cosmos-rl"], SERVE, mounts=mounts)
+    with pytest.raises(FailedError, match="not a directory") as caught:
+        LocalDocker({"DOCKER_HOST": docker_engine.host}).submit(submission)
+    assert caught.value.code == "start_failed"
+    assert engine.inspect(submission.job_id) is None
+
+
+def test_a_network_is_made_once_by_many_processes(docker_engine: DockerEngine) -> None:
+    network = f"moorage-{uuid.uuid4()}"
+    processes = multiprocessing.get_context("spawn")
+    barrier, found = processes.Barrier(RACERS), processes.SimpleQueue()
+    racers = [
+        processes.Process(target=_ensure_network, args=[docker_engine.host, network, barrier, found])
+        for _ in range(RACERS)
+    ]
+    try:
+        for racer in racers:
+            racer.start()
+        ids = {found.get() for _ in racers}
+        for racer in racers:
+            racer.join()
+        listed = docker_engine.docker("network", "ls", "--no-trunc", "--filter", f"name=^{network}$", "-q").stdout
+        assert ids == {listed.strip()}
+    finally:
+        docker_engine.docker("network", "rm", network, check=False)
+
+
+def _ensure_network(host: str, network: str, barrier: BarrierType, found: multiprocessing.SimpleQueue[str]) -> None:
+    engine = client.DockerEngine({"DOCKER_HOST": host})
+    engine.version()
+    barrier.wait()
+    found.put(engine.ensure_network(network))
+
+
+@pytest.mark.parametrize("lost", [b"/containers/create", b"/start "])
+def test_an_answer_that_is_lost_leaves_no_container(
+    docker_engine: DockerEngine, tao_image: TaoImage, tmp_path: Path, lost: bytes
+) -> None:
+    engine_socket = Path(docker_engine.host.removeprefix("unix://"))
+    submission = make_submission("local-docker", tao_image.names["cosmos-rl"], SERVE)
+    with lossy_proxy(engine_socket, tmp_path, lose=lost) as url, pytest.raises(PlatformUnreachable):
+        LocalDocker({"DOCKER_HOST": url}).submit(submission)
+    left = docker_engine.docker("ps", "-aq", "--filter", f"name={submission.job_id}").stdout
+    assert left == ""
+
+
+@pytest.fixture(scope="module")
+def gpu_image(
+    docker_engine: DockerEngine,
+    docker_engine_with_gpus: DockerEngine,
+    tao_image: TaoImage,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """The test image in the engine that accepts GPUs."""
+    archive = tmp_path_factory.mktemp("image") / "image.tar"
+    image = tao_image.names["cosmos-rl"]
+    docker_engine.docker("save", "--output", str(archive), image)
+    docker_engine_with_gpus.docker("load", "--input", str(archive))
+    yield image
+    docker_engine_with_gpus.docker("rmi", "--force", image)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "num_gpus", "ids"), [(None, 1, ["0"]), (None, 3, ["0", "1", "2"]), ("2,GPU-5", 2, ["2", "GPU-5"])]
+)
+def test_gpus_are_asked_for_by_id(
+    docker_engine_with_gpus: DockerEngine, gpu_image: str, gpus: str | None, num_gpus: int, ids: list[str]
+) -> None:
+    platform = LocalDocker({"DOCKER_HOST": docker_engine_with_gpus.host})
+    submission = make_submission("local-docker", gpu_image, SERVE, gpus=gpus, num_gpus=num_gpus)
+    try:
+        platform.preflight(submission, pull="never", report=ignore_progress)
+        platform.submit(submission)
+        found = json.loads(docker_engine_with_gpus.docker("inspect", submission.job_id).stdout)[0]
+        (request,) = found["HostConfig"]["DeviceRequests"]
+        assert (request["DeviceIDs"], request["Capabilities"], request["Count"]) == (ids, [["gpu"]], 0)
+    finally:
+        platform.stop(submission.label)
