@@ -22,7 +22,6 @@ to do and `next` holds commands to type. None of them may hold the value of a se
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
 
 __all__ = [
     "AmbiguousError",
@@ -39,6 +38,11 @@ __all__ = [
     "TryAgainError",
     "UsageError",
 ]
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 
 class MoorageError(Exception):

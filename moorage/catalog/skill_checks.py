@@ -150,31 +150,31 @@ def _name_faults(document: Document, values: dict[Any, Any], wanted: str) -> Ite
 
 def _link_faults(root: Path, file: str, text: str) -> Iterator[Fault]:
     """Relative links whose target is not there, or outside the bundle. Code is not looked at."""
-    folder = (root / file).parent
-    for line, prose in _prose_lines(text):
-        for target in _LINK.findall(prose):
-            path = unquote(re.split(r"[#?]", target, maxsplit=1)[0])
-            if not path or _SCHEME.match(target):
-                continue
-            place = (folder / path).resolve()
-            if not place.is_relative_to(root.resolve()):
-                yield _at(file, line, f"the link {target} leaves the bundle", "link inside the bundle, or write a URL")
-            elif not place.exists():
-                yield _at(file, line, f"the link {target} leads nowhere", "correct the path")
+    folder, prose = (root / file).parent, _prose(text)
+    for link in _LINK.finditer(prose):
+        target, line = link[1], prose.count("\n", 0, link.start(1)) + 1
+        path = unquote(re.split(r"[#?]", target, maxsplit=1)[0])
+        if not path or _SCHEME.match(target):
+            continue
+        place = (folder / path).resolve()
+        if not place.is_relative_to(root.resolve()):
+            yield _at(file, line, f"the link {target} leaves the bundle", "link inside the bundle, or write a URL")
+        elif not place.exists():
+            yield _at(file, line, f"the link {target} leads nowhere", "correct the path")
 
 
-def _prose_lines(text: str) -> Iterator[tuple[int, str]]:
-    """(1-based number, line without inline code) of every line outside fenced code."""
+def _prose(text: str) -> str:
+    """The text line by line, with fenced and inline code taken out."""
+    lines: list[str] = []
     fence: str | None = None
-    for number, line in enumerate(text.splitlines(), start=1):
+    for line in text.split("\n"):
         found = _FENCE.match(line)
-        if fence is not None:
-            if found and found[1].startswith(fence) and not line.strip(" `~"):
-                fence = None
-        elif found:
-            fence = found[1]
-        else:
-            yield number, _INLINE_CODE.sub("", line)
+        lines.append("" if fence or found else _INLINE_CODE.sub("", line))
+        if fence is None:
+            fence = found[1] if found else None
+        elif found and found[1].startswith(fence) and not line.strip(" `~\r"):
+            fence = None
+    return "\n".join(lines)
 
 
 def _version_faults(

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, TextIO
 
 from moorage.cli.progress import Progress
 from moorage.errors import MoorageError
 
-Show = Callable[[dict[str, Any], "Output"], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TextIO
+
+    Show = Callable[[dict[str, Any], "Output"], None]
 
 
 class Output:

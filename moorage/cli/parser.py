@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
 
 from moorage.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 EXITS = (
     "exit: 0 ok, 2 usage, 3 not found, 4 ambiguous, 5 preflight or auth, 6 conflict, 7 not ready in time, "
@@ -64,6 +66,8 @@ def split_extra(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X?`, or nothing."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else ""
 

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from moorage.errors import MoorageError
 from moorage.launch.entry import DEAD_STATES, Entry
 from moorage.launch.plane import Plane
 from moorage.launch.platforms import PLATFORMS
-from moorage.launch.platforms.base import Life
+from moorage.launch.platforms.life import Life
 from moorage.launch.processes import identity_from, is_alive
 
 PROBE_TIMEOUT_S = 2.0
 PROBES_AT_ONCE = 16
 
 
-class Observed(NamedTuple):
+class Observed:
     """One service, now."""
 
-    state: str
-    """`starting`, `ready`, `failed`, `exited` or `unknown`"""
-    reason: str | None = None
-    """The server's reason while it is not ready, else the platform's word. None when there is nothing to say."""
+    __slots__ = ("reason", "state")
+
+    def __init__(self, state: str, reason: str | None = None) -> None:
+        self.state = state
+        """`starting`, `ready`, `failed`, `exited` or `unknown`"""
+        self.reason = reason
+        """The server's reason while it is not ready, else the platform's word. None when there is nothing to say."""
 
     @property
     def dead(self) -> bool:
+        """Whether it has ended, or never will be ready."""
         return self.state in DEAD_STATES
 
 

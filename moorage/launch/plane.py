@@ -6,14 +6,14 @@ Made once at the edge and passed to every use case; nothing here is global.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from moorage.launch.platforms import open_platform
-from moorage.launch.platforms.base import Platform
 from moorage.launch.registry import Registry, state_path
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from moorage.catalog.catalog import Catalog
+    from moorage.launch.platforms.base import Platform
 
 
 class Plane:

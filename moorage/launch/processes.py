@@ -9,30 +9,29 @@ from __future__ import annotations
 import os
 import signal
 import time
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections import namedtuple
 
-PROC = Path("/proc")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PROC = "/proc"
 
 
-class ProcessIdentity(NamedTuple):
-    """One process, for as long as it exists."""
+class ProcessIdentity(namedtuple("ProcessIdentity", "pid started")):
+    """One process, for as long as it exists: `pid: int`, and `started: str`, which is `BOOT:TICKS`."""
 
-    pid: int
-    started: str
-    """`BOOT:TICKS`"""
+    __slots__ = ()
 
     def as_field(self) -> dict[str, Any]:
         """As it is kept in an entry."""
         return {"pid": self.pid, "started": self.started}
 
 
-class ProcessStat(NamedTuple):
-    """What /proc/PID/stat tells."""
+class ProcessStat(namedtuple("ProcessStat", "state session started")):
+    """What /proc/PID/stat tells: `state: str` (one letter), `session: int`, `started: str` as in an identity."""
 
-    state: str
-    session: int
-    started: str
+    __slots__ = ()
 
 
 def identity_of(pid: int) -> ProcessIdentity | None:
@@ -59,7 +58,7 @@ def is_alive(identity: ProcessIdentity) -> bool:
 def read_stat(pid: int, boot_id: str | None = None) -> ProcessStat | None:
     """Parse /proc/PID/stat; the command name may hold spaces and brackets, so fields count from the last one."""
     try:
-        with open(f"{PROC}/{pid}/stat", "rb") as file:  # noqa: PTH123 - read for every process there is: Path costs more
+        with open(f"{PROC}/{pid}/stat", "rb") as file:
             text = file.read()
     except OSError:
         return None
@@ -70,7 +69,7 @@ def read_stat(pid: int, boot_id: str | None = None) -> ProcessStat | None:
 def all_processes() -> dict[int, ProcessStat]:
     """Every process there is, in one look."""
     boot_id = read_boot_id()
-    found = {int(name): read_stat(int(name), boot_id) for name in os.listdir(PROC) if name.isdigit()}  # noqa: PTH208
+    found = {int(name): read_stat(int(name), boot_id) for name in os.listdir(PROC) if name.isdigit()}
     return {pid: stat for pid, stat in found.items() if stat is not None}
 
 
@@ -94,7 +93,8 @@ def session_members(leader: ProcessIdentity, processes: dict[int, ProcessStat] |
 def read_boot_id() -> str:
     """The first characters of this boot's id; `unknown` where the kernel tells none."""
     try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()[:8]
+        with open(f"{PROC}/sys/kernel/random/boot_id") as file:
+            return file.read().strip()[:8]
     except OSError:
         return "unknown"
 
@@ -102,7 +102,8 @@ def read_boot_id() -> str:
 def environment_of(pid: int) -> dict[str, str]:
     """The environment a process was started with; empty when it cannot be read or was overwritten."""
     try:
-        data = (PROC / str(pid) / "environ").read_bytes()
+        with open(f"{PROC}/{pid}/environ", "rb") as file:
+            data = file.read()
     except OSError:
         return {}
     pairs = (item.partition(b"=") for item in data.split(b"\0") if b"=" in item)

@@ -15,27 +15,29 @@ import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from moorage.errors import ConflictError, RegistryCorrupt, TryAgainError, UsageError
 from moorage.launch.entry import Entry, most_recent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
 
 DEFAULT_STATE_FILE = "/tmp/tao-inf-ms-state.json"  # the TAO skill's path, so that its tools find it
 LATEST = "latest"
 LOCK_WAIT_S = 30.0
 
 
-def state_path(environ: Mapping[str, str]) -> Path:
+def state_path(environ: Mapping[str, str]) -> str:
     """Where the registry is: `MOORAGE_STATE_FILE`, else the TAO skill's path."""
     text = environ.get("MOORAGE_STATE_FILE") or DEFAULT_STATE_FILE
-    path = Path(text)
-    if not path.is_absolute():
+    if not os.path.isabs(text):
         raise UsageError(
             f"MOORAGE_STATE_FILE is {text!r}, which is not an absolute path",
             hint="give an absolute path, so that every command means the same file",
         )
-    return path
+    return text
 
 
 class State:
@@ -66,19 +68,26 @@ class Registry:
     RegistryCorrupt when it is not a registry.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self._path = os.fspath(path)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is. Inside, paths are text: pathlib costs `moor list` 3 ms at every start."""
+        from pathlib import Path
+
+        return Path(self._path)
 
     def read(self, *, quarantine: bool = True) -> State:
         """The state now, without a lock. `quarantine=False` writes nothing even when the file is corrupt."""
-        data = _read_own_file(self.path)
+        data = _read_own_file(self._path)
         if data is None:
             return State({})
         try:
             return parse_state(data)
         except ValueError as fault:
             kept = self._quarantine(data) if quarantine else None
-            raise _corrupt(self.path, kept, str(fault)) from fault
+            raise _corrupt(self._path, kept, str(fault)) from fault
 
     @contextmanager
     def transaction(self) -> Iterator[State]:
@@ -100,7 +109,7 @@ class Registry:
         Over a corrupt file too, whose bytes are kept beside first and whose good entries, if it has any, are kept.
         """
         with self._lock():
-            data = _read_own_file(self.path)
+            data = _read_own_file(self._path)
             try:
                 state = State({}) if data is None else parse_state(data)
             except ValueError:
@@ -115,9 +124,9 @@ class Registry:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_unsafe(self.path)
-        lock_path = self.path.with_name(self.path.name + ".lock")
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        _refuse_unsafe(self._path)
+        lock_path = f"{self._path}.lock"
         handle = _open_own(lock_path, os.O_RDWR | os.O_CREAT)
         try:
             _flock(handle, lock_path)
@@ -126,28 +135,28 @@ class Registry:
             os.close(handle)
 
     def _write(self, data: bytes) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.{os.urandom(6).hex()}.tmp")
+        temporary = f"{self._path}.{os.getpid()}.{os.urandom(6).hex()}.tmp"
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.path)
+            os.replace(temporary, self._path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
             raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
 
-    def _quarantine(self, data: bytes) -> Path:
+    def _quarantine(self, data: bytes) -> str:
         """Keep `data` beside the file; the name is its digest, so that reading twice keeps one copy."""
         import hashlib
 
-        kept = self.path.with_name(f"{self.path.name}.corrupt-{hashlib.sha256(data).hexdigest()[:16]}")
+        kept = f"{self._path}.corrupt-{hashlib.sha256(data).hexdigest()[:16]}"
         try:
             handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -194,7 +203,14 @@ def _salvage(data: bytes) -> dict[str, Entry]:
     return {job_id: {**entry, "job_id": job_id} for job_id, entry in raw.items() if isinstance(entry, dict)}
 
 
-def _read_own_file(path: Path) -> bytes | None:
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _read_own_file(path: str) -> bytes | None:
     try:
         handle = _open_own(path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -203,7 +219,7 @@ def _read_own_file(path: Path) -> bytes | None:
         return file.read()
 
 
-def _open_own(path: Path, flags: int) -> int:
+def _open_own(path: str, flags: int) -> int:
     """Open a plain file that is ours, never through a symlink."""
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -222,7 +238,7 @@ def _open_own(path: Path, flags: int) -> int:
     return handle
 
 
-def _refuse_unsafe(path: Path) -> None:
+def _refuse_unsafe(path: str) -> None:
     """Raise before anything is created beside a state file that is not ours."""
     try:
         os.close(_open_own(path, os.O_RDONLY | os.O_NONBLOCK))
@@ -230,7 +246,7 @@ def _refuse_unsafe(path: Path) -> None:
         return
 
 
-def _flock(handle: int, path: Path) -> None:
+def _flock(handle: int, path: str) -> None:
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         try:
@@ -246,7 +262,7 @@ def _flock(handle: int, path: Path) -> None:
         time.sleep(0.0005 + os.urandom(1)[0] / 70_000)  # 0.5 to 4 ms: spreads the waiters
 
 
-def _unsafe(path: Path, what: str) -> ConflictError:
+def _unsafe(path: str, what: str) -> ConflictError:
     return ConflictError(
         f"the state file {path} is not used: {what}",
         code="registry_unsafe",
@@ -254,11 +270,11 @@ def _unsafe(path: Path, what: str) -> ConflictError:
     )
 
 
-def _corrupt(path: Path, kept: Path | None, fault: str) -> RegistryCorrupt:
+def _corrupt(path: str, kept: str | None, fault: str) -> RegistryCorrupt:
     where = f"; a copy is kept at {kept}" if kept else ""
     return RegistryCorrupt(
         f"the state file {path} cannot be read: {fault}{where}",
         hint="moor recover builds a good one from what is running",
         next=["moor recover"],
-        data={"quarantined": str(kept) if kept else None},
+        data={"quarantined": kept},
     )

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -246,9 +247,11 @@ def test_the_network_of_the_engine_with_gpus_is_its_own(
     server = ["python3", "-m", "http.server", "8080"]
     image = tao_image_with_gpus.names["cosmos-rl"]
     engine.docker("run", "--detach", "--rm", "--name", name, "--publish", f"127.0.0.1:{port}:8080", image, *server)
-    ask_it = ["curl", "--silent", "--fail", "--output", os.devnull, f"http://127.0.0.1:{port}/"]
-    until(lambda: subprocess.run([*engine.enter, *ask_it], check=False).returncode, 0)
-    assert subprocess.run(ask_it, check=False).returncode == 7
+    code = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/', timeout=5)"
+    ask_it = [sys.executable, "-c", code]
+    until(lambda: subprocess.run([*engine.enter, *ask_it], capture_output=True, check=False).returncode, 0)
+    outside = subprocess.run(ask_it, capture_output=True, text=True, check=False)
+    assert "Connection refused" in outside.stderr
     engine.docker("rm", "--force", name)
 
 

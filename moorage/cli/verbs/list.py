@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from moorage.cli.output import Output, table
 from moorage.launch.observe import as_seen, observe
 from moorage.launch.plane import Plane
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SUMMARY = "What is running, as the platforms and the servers say now."
 SHOWN = ("network_arch", "platform", "host_url", "started_at")

@@ -5,11 +5,13 @@ Platforms never import each other, never write the registry, and are imported on
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from moorage.errors import UsageError
-from moorage.launch.platforms.base import Platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from moorage.launch.platforms.base import Platform
 
 PLATFORMS = ("local-process", "local-docker")
 """The default first."""
@@ -19,6 +21,8 @@ def require_platform(name: str) -> str:
     """The name itself. Raises UsageError listing the valid ones."""
     if name in PLATFORMS:
         return name
+    import difflib
+
     near = difflib.get_close_matches(name, PLATFORMS, n=1, cutoff=0.4)
     raise UsageError(
         f"unknown platform {name!r}: the platforms are {', '.join(PLATFORMS)}",

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from moorage.launch.entry import Entry
+from moorage.launch.platforms.life import Check, Life
+
+__all__ = ["Check", "Life", "Platform", "Report", "Submission"]
 
 
 class Submission(NamedTuple):
@@ -43,26 +46,6 @@ class Submission(NamedTuple):
         """Without the values of secrets, so that no traceback or log can show them."""
         shown = self._asdict() | {"secret_env": sorted(self.secret_env)}
         return f"Submission({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
-
-
-class Life(NamedTuple):
-    """Whether a service lives, as the platform says now."""
-
-    state: str
-    """`alive`, `exited` (dead or gone) or `unknown` (the platform cannot be asked)."""
-    detail: str | None = None
-    """The platform's own word: `exit code 137`, `OOMKilled`, `no such container`. None when there is none."""
-    exists: bool = True
-    """False when nothing of it is left on the platform."""
-
-
-class Check(NamedTuple):
-    """One line of `doctor`."""
-
-    name: str
-    ok: bool
-    message: str
-    hint: str = ""
 
 
 class Platform(Protocol):

@@ -12,12 +12,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from moorage.errors import FailedError, PreflightError, UsageError
 from moorage.launch.entry import Entry
-from moorage.launch.platforms.base import Check, Life, Report, Submission
+from moorage.launch.platforms.life import Check, Life
 from moorage.launch.processes import (
     ProcessIdentity,
     ProcessStat,
@@ -28,6 +26,12 @@ from moorage.launch.processes import (
     identity_of,
     session_members,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from moorage.launch.platforms.base import Report, Submission
 
 STOP_GRACE_S = 10.0
 FOLLOW_PAUSE_S = 0.1
@@ -72,9 +76,9 @@ class LocalProcess:
         import subprocess
 
         log_file = self._log_file(submission.job_id)
-        exit_file = log_file.with_suffix(".exit")
-        exit_file.unlink(missing_ok=True)
-        argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, str(exit_file)]
+        exit_file = _exit_file(log_file)
+        _remove(exit_file)
+        argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, exit_file]
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_APPEND
         log = os.open(log_file, flags, 0o600)
         try:
@@ -93,7 +97,7 @@ class LocalProcess:
             os.close(log)
         process.returncode = 0  # it is detached: nobody waits for it in a destructor
         identity = identity_of(process.pid)
-        fields: Entry = {"log_file": str(log_file), "exit_file": str(exit_file)}
+        fields: Entry = {"log_file": log_file, "exit_file": exit_file}
         return fields | (identity.as_field() if identity else {})
 
     def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
@@ -103,9 +107,9 @@ class LocalProcess:
         return {entry["job_id"]: _life(entry, found.get(entry["job_id"]), processes) for entry in entries}
 
     def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
-        path = Path(str(entry.get("log_file") or self._log_file(entry["job_id"])))
+        path = str(entry.get("log_file") or self._log_file(entry["job_id"]))
         try:
-            file = path.open("r", encoding="utf-8", errors="replace", newline="\n")
+            file = open(path, encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 - closed below
         except OSError:
             return
         with file:
@@ -129,13 +133,13 @@ class LocalProcess:
             )
         for key in ("log_file", "exit_file"):
             if isinstance(entry.get(key), str):
-                Path(entry[key]).unlink(missing_ok=True)
+                _remove(entry[key])
 
     def find(self) -> list[Entry]:
         found = []
         for identity, label in self._labelled():
             log_file = self._log_file(label["job_id"])
-            files = {"log_file": str(log_file), "exit_file": str(log_file.with_suffix(".exit"))}
+            files = {"log_file": log_file, "exit_file": _exit_file(log_file)}
             found.append({**label, **files, **identity.as_field()})
         return found
 
@@ -157,14 +161,14 @@ class LocalProcess:
 
     def _check_model(self, submission: Submission) -> None:
         path = str(submission.label.get("model_path", ""))
-        if path.startswith("/") and not Path(path).exists():
+        if path.startswith("/") and not os.path.exists(path):
             raise UsageError(
                 f"there is no model at {path} on this machine",
                 code="bad_model_path",
                 hint="give the folder that holds config.json, or a hub model: hf_model://Qwen/Qwen3-0.6B",
             )
 
-    def _program_path(self, submission: Submission) -> Path | None:
+    def _program_path(self, submission: Submission) -> str | None:
         """The engine's Python, or None when the program is on PATH. Raises PreflightError naming what is missing."""
         engine = submission.engine
         if engine is not None:
@@ -180,7 +184,7 @@ class LocalProcess:
                     else f"set MOORAGE_{engine.upper()}_PYTHON to a Python that has it",
                     next=["moor engine vllm --install"] if engine == "vllm" else [],
                 )
-            return python
+            return str(python)
         import shutil
 
         if shutil.which(submission.program, path=self._environ.get("PATH")) is None:
@@ -196,10 +200,12 @@ class LocalProcess:
         dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *submission.secret_names}
         env = {name: value for name, value in self._environ.items() if name not in dropped}
         if python is not None and submission.engine is not None:
+            from pathlib import Path
+
             from moorage.catalog.engine_python import engine_environment, has_nvidia_gpu
 
             gpu = has_nvidia_gpu(self._environ) and submission.gpus != "none"
-            env |= engine_environment(submission.engine, python, gpu=gpu, environ=self._environ)
+            env |= engine_environment(submission.engine, Path(python), gpu=gpu, environ=self._environ)
             if not gpu:
                 env["MOORAGE_TENSOR_PARALLEL"] = "1"
         if submission.gpus not in (None, "none"):
@@ -208,14 +214,14 @@ class LocalProcess:
         place = {"MOORAGE_HOST": "127.0.0.1", "MOORAGE_PORT": str(submission.port), "MOORAGE_LABEL": label}
         return env | submission.env | submission.secret_env | place
 
-    def _log_file(self, job_id: str) -> Path:
+    def _log_file(self, job_id: str) -> str:
         """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
-        home = self._environ.get("XDG_STATE_HOME") or str(Path(self._environ.get("HOME", "/")) / ".local/state")
-        folder = Path(home) / "moorage" / "logs"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return folder / f"{job_id}.log"
+        home = self._environ.get("XDG_STATE_HOME") or os.path.join(self._environ.get("HOME", "/"), ".local/state")
+        folder = os.path.join(home, "moorage", "logs")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return os.path.join(folder, f"{job_id}.log")
 
-    def _follow(self, entry: Entry, file: Any, rest: str) -> Iterator[str]:
+    def _follow(self, entry: Entry, file: TextIO, rest: str) -> Iterator[str]:
         """Lines as they come, until the process has ended and the file was read to its end."""
         while True:
             ended = self.status([entry])[entry["job_id"]].state != "alive"
@@ -227,6 +233,17 @@ class LocalProcess:
                     yield rest
                 return
             time.sleep(FOLLOW_PAUSE_S)
+
+
+def _exit_file(log_file: str) -> str:
+    return f"{log_file.removesuffix('.log')}.exit"
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _engine_missing(engine: str) -> PreflightError:
@@ -252,7 +269,8 @@ def _life(entry: Entry, found: ProcessIdentity | None, processes: dict[int, Proc
 
 def _exit_detail(entry: Entry, *, left: bool) -> str:
     try:
-        code = Path(str(entry.get("exit_file"))).read_text().strip()
+        with open(str(entry.get("exit_file"))) as file:
+            code = file.read().strip()
     except OSError:
         code = ""
     detail = f"exit code {code}" if code else "no such process"
@@ -269,6 +287,6 @@ def _parse_label(text: str | None) -> Entry | None:
 
 def _is_ours(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}").stat().st_uid == os.geteuid()
+        return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:
         return False

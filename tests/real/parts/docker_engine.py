@@ -20,6 +20,10 @@ from tests.real.parts.absence import PartMissing
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 START_S = 60
+PLACE = Path("/tmp")
+PREFIX = "moor-docker-"
+"""Of folder names; the test run's pid follows."""
+
 HOOK = "nvidia-container-runtime-hook"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -61,7 +65,8 @@ def private_engine(*, with_gpus: bool = False) -> Iterator[DockerEngine]:
         raise PartMissing("no Docker engine answers, and only root can start one")
     if shutil.which("dockerd", path=SYSTEM_PATH) is None:
         raise PartMissing("no Docker engine answers and dockerd is not installed: apt-get install docker.io iptables")
-    folder = Path(tempfile.mkdtemp(prefix="moor-docker-", dir="/tmp"))
+    _remove_stale()
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PLACE))
     faults = []
     try:
         for driver in ("", "vfs"):
@@ -147,6 +152,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def _remove_stale() -> None:
+    """What runs that were killed left: their engines have ended with them, their folders have not."""
+    for folder in PLACE.glob(f"{PREFIX}*-*"):
+        if not Path("/proc", folder.name.removeprefix(PREFIX).partition("-")[0]).exists():
+            _remove(folder)
 
 
 def _remove(folder: Path) -> None:
