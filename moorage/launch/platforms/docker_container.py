@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 
 from moorage.errors import UsageError
-from moorage.launch.entry import Entry
-from moorage.launch.platforms.base import Life, Submission
+from moorage.launch.platforms.life import Life
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from moorage.catalog.shapes import DockerRun, GpuHostEnv
+    from moorage.launch.entry import Entry
+    from moorage.launch.platforms.base import Submission
+
+    Json = dict[str, Any]
 
 JOB_LABEL = "moorage.job_id"
 OWNER_LABEL = "moorage.owner"
@@ -26,8 +30,6 @@ TAO_LABEL = "tao-job"
 
 STARTING_S = 120.0
 """How long a container may be created and not yet started before it counts as one whose start was cut off."""
-
-Json = dict[str, Any]
 
 
 def create_body(
@@ -114,6 +116,8 @@ def entry_of(container: Mapping[str, Any], *, platform: str, container_port: int
     name = next((name for name in names_of(container) if "/" not in name), str(labels.get(JOB_LABEL)))
     entry = _label_entry(labels.get(ENTRY_LABEL))
     if entry is None:
+        from datetime import UTC, datetime
+
         moment = datetime.fromtimestamp(float(container.get("Created") or 0), UTC)
         entry = {"started_at": moment.isoformat(), "image": container.get("Image")}
     entry |= {"job_id": name, "platform": platform, "docker_url": f"http://{name}:{container_port}"}

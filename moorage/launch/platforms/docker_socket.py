@@ -7,15 +7,16 @@ plain TCP are spoken here; an engine behind SSH or TLS needs `docker_engine`.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import quote
 
-from moorage.errors import PlatformUnreachable, PreflightError
-from moorage.launch.platforms.docker_faults import unreachable
+from moorage.errors import MoorageError, PlatformUnreachable, PreflightError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DEFAULT_URL = "unix:///var/run/docker.sock"
 DEFAULT_TCP_PORT = 2375
@@ -24,14 +25,17 @@ MOST_NAMES = 4
 RECEIVE_BYTES = 1 << 18
 
 
-class Endpoint(NamedTuple):
+class Endpoint:
     """Where an engine listens."""
 
-    url: str
-    """As Docker writes it: `unix:///path`, `tcp://host:port`, `ssh://user@host`."""
-    tls_folder: str | None = None
-    """The folder with ca.pem, cert.pem and key.pem; None: no TLS."""
-    tls_verify: bool = True
+    __slots__ = ("tls_folder", "tls_verify", "url")
+
+    def __init__(self, url: str, *, tls_folder: str | None = None, tls_verify: bool = True) -> None:
+        self.url = url
+        """As Docker writes it: `unix:///path`, `tcp://host:port`, `ssh://user@host`."""
+        self.tls_folder = tls_folder
+        """The folder with ca.pem, cert.pem and key.pem; None: no TLS."""
+        self.tls_verify = tls_verify
 
     @property
     def is_light(self) -> bool:
@@ -44,11 +48,14 @@ class Endpoint(NamedTuple):
         return self.url.startswith("unix://")
 
 
-class Response(NamedTuple):
+class Response:
     """One HTTP answer."""
 
-    status: int
-    body: bytes
+    __slots__ = ("body", "status")
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status = status
+        self.body = body
 
 
 def resolve_endpoint(environ: Mapping[str, str]) -> Endpoint:
@@ -57,17 +64,13 @@ def resolve_endpoint(environ: Mapping[str, str]) -> Endpoint:
     Raises PreflightError when a context is chosen that does not exist.
     """
     host = environ.get("DOCKER_HOST")
+    folder = environ.get("DOCKER_CONFIG") or f"{environ.get('HOME', '')}/.docker"
     if host:
-        cert_path = environ.get("DOCKER_CERT_PATH")
-        verify = bool(environ.get("DOCKER_TLS_VERIFY"))
-        folder = cert_path or (str(_config_folder(environ)) if verify else None)
-        url = _full_url(host)
-        return Endpoint(url, None if url.startswith(("unix://", "ssh://")) else folder, verify)
-    folder_of_config = _config_folder(environ)
-    context = environ.get("DOCKER_CONTEXT") or _current_context(folder_of_config)
+        return _host_endpoint(host, folder, environ)
+    context = environ.get("DOCKER_CONTEXT") or _current_context(folder)
     if not context or context == "default":
         return Endpoint(DEFAULT_URL)
-    return _context_endpoint(folder_of_config, context)
+    return _context_endpoint(folder, context)
 
 
 def list_containers(
@@ -78,7 +81,7 @@ def list_containers(
     Others come along, since Docker matches names loosely: the caller compares them. Raises PlatformUnreachable.
     """
     filters = {"label": [label]} if label else {"name": list(names)} if len(names) <= MOST_NAMES else {}
-    path = f"/containers/json?all=1&filters={quote(json.dumps(filters), safe='')}"
+    path = f"/containers/json?all=1&filters={_quoted(json.dumps(filters))}"
     found = _expect_json(endpoint, path, timeout_s)
     if not isinstance(found, list):
         raise PlatformUnreachable(f"{endpoint.url} does not answer as a Docker engine does")
@@ -87,7 +90,7 @@ def list_containers(
 
 def inspect(endpoint: Endpoint, name: str, *, timeout_s: float) -> dict[str, Any] | None:
     """One container in full; None when there is none. Raises PlatformUnreachable."""
-    found = _expect_json(endpoint, f"/containers/{quote(name, safe='')}/json", timeout_s)
+    found = _expect_json(endpoint, f"/containers/{_quoted(name)}/json", timeout_s)
     return found if isinstance(found, dict) else None
 
 
@@ -149,7 +152,7 @@ def _expect_json(endpoint: Endpoint, path: str, timeout_s: float) -> Any:
         response = _get(endpoint, path, timeout_s)
         value = json.loads(response.body)
     except (OSError, ValueError) as fault:
-        raise unreachable(endpoint.url, fault) from fault
+        raise _unreachable(endpoint, fault) from fault
     if response.status == 200:
         return value
     if response.status == 404:
@@ -209,27 +212,30 @@ def _full_url(host: str) -> str:
     return f"tcp://{address}" if has_port else f"tcp://{address}:{DEFAULT_TCP_PORT}"
 
 
-def _config_folder(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
+def _host_endpoint(host: str, config_folder: str, environ: Mapping[str, str]) -> Endpoint:
+    url = _full_url(host)
+    verify = bool(environ.get("DOCKER_TLS_VERIFY"))
+    folder = environ.get("DOCKER_CERT_PATH") or (config_folder if verify else None)
+    uses_tls = folder is not None and not url.startswith(("unix://", "ssh://"))
+    return Endpoint(url, tls_folder=folder if uses_tls else None, tls_verify=verify)
 
 
-def _current_context(folder: Path) -> str | None:
+def _current_context(folder: str) -> str | None:
     """The context that `docker context use` chose; a missing or broken file chooses none."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = _read_json(f"{folder}/config.json")
     except (OSError, ValueError):
         return None
     context = config.get("currentContext") if isinstance(config, dict) else None
     return context if isinstance(context, str) else None
 
 
-def _context_endpoint(folder: Path, context: str) -> Endpoint:
+def _context_endpoint(folder: str, context: str) -> Endpoint:
     import hashlib
 
     digest = hashlib.sha256(context.encode()).hexdigest()
     try:
-        meta = json.loads((folder / "contexts" / "meta" / digest / "meta.json").read_bytes())
-        docker = meta["Endpoints"]["docker"]
+        docker = _read_json(f"{folder}/contexts/meta/{digest}/meta.json")["Endpoints"]["docker"]
         url = _full_url(docker["Host"])
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise PreflightError(
@@ -237,6 +243,22 @@ def _context_endpoint(folder: Path, context: str) -> Endpoint:
             code="bad_docker_context",
             hint="docker context ls shows the contexts; docker context use default goes back to this machine's engine",
         ) from fault
-    tls = folder / "contexts" / "tls" / digest / "docker"
-    uses_tls = tls.is_dir() and url.startswith("tcp://")
-    return Endpoint(url, str(tls) if uses_tls else None, not docker.get("SkipTLSVerify", False))
+    tls = f"{folder}/contexts/tls/{digest}/docker"
+    uses_tls = url.startswith("tcp://") and os.access(tls, os.F_OK)
+    return Endpoint(url, tls_folder=tls if uses_tls else None, tls_verify=not docker.get("SkipTLSVerify", False))
+
+
+def _read_json(path: str) -> Any:
+    with os.fdopen(os.open(path, os.O_RDONLY), "rb") as file:
+        return json.load(file)
+
+
+def _quoted(text: str) -> str:
+    """Percent-encode; urllib's own would cost more than the whole request."""
+    return "".join(chr(byte) if chr(byte).isalnum() and byte < 128 else f"%{byte:02X}" for byte in text.encode())
+
+
+def _unreachable(endpoint: Endpoint, fault: BaseException) -> MoorageError:
+    from moorage.launch.platforms.docker_faults import unreachable
+
+    return unreachable(endpoint.url, fault)

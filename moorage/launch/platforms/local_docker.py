@@ -10,13 +10,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError
-from moorage.launch.entry import Entry
 from moorage.launch.platforms import docker_socket
-from moorage.launch.platforms.base import Check, Life, Report, Submission
 from moorage.launch.platforms.docker_container import (
     OWNER_LABEL,
     create_body,
@@ -26,10 +22,15 @@ from moorage.launch.platforms.docker_container import (
     life_of,
     names_of,
 )
-from moorage.launch.platforms.docker_faults import NO_GPU_HINT
+from moorage.launch.platforms.life import Check, Life
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from moorage.catalog.shapes import GpuHostEnv, ServiceReference
+    from moorage.launch.entry import Entry
+    from moorage.launch.platforms.base import Report, Submission
     from moorage.launch.platforms.docker_engine import DockerEngine
 
 ASK_TIMEOUT_S = 5.0
@@ -168,7 +169,7 @@ class LocalDocker:
         tegra = self._service().optional_gpu_host_env
         is_local = docker_socket.resolve_endpoint(self._environ).is_local
         asked = getattr(submission, "runtime", None) == tegra.runtime
-        return tegra if asked or (is_local and Path(tegra.release_file).exists()) else None
+        return tegra if asked or (is_local and os.access(tegra.release_file, os.F_OK)) else None
 
     def _check_runtime(self, submission: Submission, engine: DockerEngine) -> None:
         """A runtime that the engine does not have is known now; whether device requests work, only at the start."""
@@ -176,6 +177,8 @@ class LocalDocker:
         if tegra is None or submission.gpus == "none":
             return
         if tegra.runtime not in (engine.info().get("Runtimes") or {}):
+            from moorage.launch.platforms.docker_faults import NO_GPU_HINT
+
             raise PreflightError(
                 f"the Docker engine has no runtime {tegra.runtime}, which GPUs need on this machine",
                 code="no_gpu",
@@ -206,6 +209,8 @@ def _check_version(version: Mapping[str, Any]) -> Check:
 
 def _check_gpu(info: Mapping[str, Any]) -> Check:
     """Never a failed check: an engine without GPUs is a good one, for services that need none."""
+    from moorage.launch.platforms.docker_faults import NO_GPU_HINT
+
     support = gpu_support(info)
     if support is not None:
         return Check(name="docker GPUs", ok=True, message=support)

@@ -174,7 +174,7 @@ LINES = {file: (ROOT / file).read_text().splitlines(keepends=True) for file in (
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_is_cut_or_moved_it_is_faults_and_never_a_crash(root: Path, data: st.DataObject) -> None:
-    """And a catalog loads exactly when `validate` finds nothing in the files that it reads."""
+    """And a catalog loads exactly when `validate` finds nothing in the files that it reads, code examples aside."""
     file = data.draw(st.sampled_from(sorted(LINES)))
     lines = list(LINES[file])
     index = data.draw(st.integers(0, len(lines) - 1))
@@ -184,7 +184,8 @@ def test_whatever_is_cut_or_moved_it_is_faults_and_never_a_crash(root: Path, dat
     put(root, file, "".join(lines))
     try:
         faults = [fault for fault in validate(root).faults if fault.file != TEMPLATES]
-        assert all(fault.message and fault.line >= 1 for fault in faults)
+        assert all(fault.message and 1 <= fault.line <= len(lines) + 1 for fault in faults)
+        faults = [fault for fault in faults if not fault.message.startswith("not Python")]
         if faults:
             with pytest.raises(UsageError):
                 load_catalog(root)
