@@ -53,14 +53,25 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tokenizer = save_tokenizer(unfinished)
         parameters = save_model(unfinished, tokenizer, options.dtype)
-        unfinished.chmod(0o755)
-        unfinished.rename(options.out)
+        publish(unfinished, options.out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
     size = sum(file.stat().st_size for file in options.out.iterdir())
     sys.stdout.write(json.dumps({"model": str(options.out), "parameters": parameters, "bytes": size}) + "\n")
     return 0
+
+
+def publish(unfinished: Path, out: Path) -> None:
+    """Give the folder its name, readable to a container's user too. One that another run made meanwhile is as good."""
+    unfinished.chmod(0o755)
+    for file in unfinished.iterdir():
+        file.chmod(0o644)
+    try:
+        unfinished.rename(out)
+    except OSError:
+        if not (out / "config.json").exists():
+            raise
 
 
 def save_tokenizer(folder: Path) -> Any:
@@ -107,16 +118,30 @@ def save_model(folder: Path, tokenizer: Any, dtype: str) -> int:
         num_key_value_heads=1,
         head_dim=32,
         max_position_embeddings=CONTEXT,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=pad,
     )
     torch.manual_seed(SEED)
-    model = Qwen3ForCausalLM(config).to(getattr(torch, dtype))
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        # Their logit is always 0 and some other is always above it: a greedy answer is noise that a terminal can show.
+        model.lm_head.weight[unreadable_tokens(tokenizer)] = 0
+    model = model.to(getattr(torch, dtype))
     model.generation_config = GenerationConfig(eos_token_id=end, pad_token_id=pad)
     model.save_pretrained(folder)
     return sum(weights.numel() for weights in model.parameters())
+
+
+def unreadable_tokens(tokenizer: Any) -> list[int]:
+    """Special tokens, parts of characters, and control characters."""
+    texts = {number: tokenizer.decode([number]) for number in range(VOCABULARY)}
+    return [
+        number
+        for number, text in texts.items()
+        if number in tokenizer.all_special_ids or not text.isprintable() or "\ufffd" in text
+    ]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ Proxy settings and redirects are never followed, and the address must be one tha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from moorage.catalog.catalog import Catalog
 from moorage.errors import ConflictError
 from moorage.launch.readiness import Answer, Contract, Verdict, judge
+
+if TYPE_CHECKING:
+    from moorage.catalog.catalog import Catalog
 
 Fetch = Callable[[str, float], Answer | None]
 """(url, timeout in seconds) → answer; None when nothing answered."""

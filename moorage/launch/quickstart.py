@@ -32,6 +32,7 @@ def quickstart(plane: Plane, prompt: str, report: Report, *, keep: bool) -> dict
     model = _model(plane, python, phases)
     entry = start(plane, StartRequest(network_arch="vllm", model_path=str(model)), phases)
     try:
+        phases("ready", f"{entry['host_url']}/v1/chat/completions")
         phases("ask", prompt)
         wanted = ChatRequest(job_id=entry["job_id"], prompt=prompt, texts=SAMPLING)
         reply = send(plane, wanted, prepare(plane, wanted, phases, ask=None), phases)

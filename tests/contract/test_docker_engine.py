@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import uuid
-from collections.abc import Iterator
 from multiprocessing.synchronize import Barrier as BarrierType
 from pathlib import Path
 
@@ -155,30 +154,19 @@ def test_an_answer_that_is_lost_leaves_no_container(
     assert left == ""
 
 
-@pytest.fixture(scope="module")
-def gpu_image(
-    docker_engine: DockerEngine,
-    docker_engine_with_gpus: DockerEngine,
-    tao_image: TaoImage,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[str]:
-    """The test image in the engine that accepts GPUs."""
-    archive = tmp_path_factory.mktemp("image") / "image.tar"
-    image = tao_image.names["cosmos-rl"]
-    docker_engine.docker("save", "--output", str(archive), image)
-    docker_engine_with_gpus.docker("load", "--input", str(archive))
-    yield image
-    docker_engine_with_gpus.docker("rmi", "--force", image)
-
-
 @pytest.mark.parametrize(
     ("gpus", "num_gpus", "ids"), [(None, 1, ["0"]), (None, 3, ["0", "1", "2"]), ("2,GPU-5", 2, ["2", "GPU-5"])]
 )
 def test_gpus_are_asked_for_by_id(
-    docker_engine_with_gpus: DockerEngine, gpu_image: str, gpus: str | None, num_gpus: int, ids: list[str]
+    docker_engine_with_gpus: DockerEngine,
+    tao_image_with_gpus: TaoImage,
+    gpus: str | None,
+    num_gpus: int,
+    ids: list[str],
 ) -> None:
+    image = tao_image_with_gpus.names["cosmos-rl"]
     platform = LocalDocker({"DOCKER_HOST": docker_engine_with_gpus.host})
-    submission = make_submission("local-docker", gpu_image, SERVE, gpus=gpus, num_gpus=num_gpus)
+    submission = make_submission("local-docker", image, SERVE, gpus=gpus, num_gpus=num_gpus)
     try:
         platform.preflight(submission, pull="never", report=ignore_progress)
         platform.submit(submission)

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     rows = []
     for arch in catalog.archs:
         command, rules = catalog.service.container_commands[arch], catalog.request.network_arch_constraints[arch]
-        image = resolve_image(catalog, arch, plane.environ)
+        image, sidecar = resolve_image(catalog, arch, plane.environ), catalog.sidecars.get(arch)
         rows.append(
             {
                 "network_arch": arch,
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
                 "image": image.image,
                 "family": command.family,
                 "program": command.program,
-                "model_path": catalog.sidecars[arch].spec_params.inference.model_path,
+                "model_path": sidecar.spec_params.inference.model_path if sidecar else None,
                 "needs_model_key": command.needs_model_key_for_hf,
                 "media": rules.media,
                 "streams": command.streams,

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +45,15 @@ UNPUBLISHED_DRIVERS = ("host", "null")
 class DockerEngine:
     """One engine: the one that `environ` chooses as the docker command would, or the one at `base_url`.
 
-    Connects at the first call. Methods raise PlatformUnreachable when the engine does not answer and PreflightError
-    when the `docker` package is missing, besides what they say themselves.
+    Making one raises PreflightError when the `docker` package is missing; it connects at the first call. Methods raise
+    PlatformUnreachable when the engine does not answer, besides what they say themselves.
     """
 
     def __init__(self, environ: Mapping[str, str], base_url: str | None = None) -> None:
+        _require_package("docker", "docker")
         self._endpoint = Endpoint(base_url) if base_url else resolve_endpoint(environ)
+        if self._endpoint.url.startswith("ssh://"):
+            _require_package("paramiko", "brev")  # the docker package wants it even where it runs ssh itself
         self._client: docker.APIClient | None = None
 
     @property
@@ -300,7 +305,6 @@ class DockerEngine:
     @contextlib.contextmanager
     def _asking(self, what: str = "the Docker engine refused") -> Iterator[None]:
         """Turn the package's errors into ours; `what` failed."""
-        _require_package()
         import docker.errors
         import requests
         import urllib3
@@ -362,16 +366,14 @@ def _tls_config(endpoint: Endpoint) -> docker.tls.TLSConfig | None:
     )
 
 
-def _require_package() -> None:
-    try:
-        import docker  # noqa: F401
-    except ImportError as fault:
-        raise PreflightError(
-            "the Python package docker is not installed",
-            code="docker_package_missing",
-            hint="pip install 'moorage[docker]'",
-            next=["pip install 'moorage[docker]'"],
-        ) from fault
+def _require_package(name: str, extra: str) -> None:
+    """Raises PreflightError when the package cannot be imported; `extra` installs it."""
+    if sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None):
+        return
+    install = f"pip install 'moorage[{extra}]'"
+    raise PreflightError(
+        f"the Python package {name} is not installed", code=f"{name}_package_missing", hint=install, next=[install]
+    )
 
 
 def _first(networks: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from skills_ref.validator import validate as reference_validate
 
@@ -114,6 +114,7 @@ def test_a_skill_that_is_no_text_is_one_fault(root: Path) -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     name=st.from_regex(r"[a-z0-9-]{1,66}", fullmatch=True),
     description=st.text("ab \u00e9", max_size=1030),
@@ -127,10 +128,7 @@ def test_front_matter_is_judged_as_the_reference_library_does(
     front = f"name: {json.dumps(name)}\ndescription: {json.dumps(description)}\n{key}: {'x' * length}\n"
     put(folder, "SKILL.md", f"---\n{front}---\nText\n")
     ours = skill_faults(folder.parents[2], f"skills/platform/{name}/SKILL.md")
-    try:
-        theirs = reference_validate(folder)
-    except Exception as problem:  # it reads YAML more strictly than YAML, and may fail at that
-        pytest.skip(f"the reference library: {problem}")
+    theirs = reference_validate(folder)
     assert bool(ours) == bool(theirs), (ours, theirs)
 
 

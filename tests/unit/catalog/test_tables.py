@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage.catalog.catalog import Catalog, load_catalog
@@ -155,6 +155,7 @@ def test_tables_of_references_with_faults_are_not_judged(root: Path) -> None:
 PIECES = ["a\n", "| x |\n", PLACE.format("archs", "b\n"), PLACE.format("media", "")]
 
 
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=6))
 def test_writing_changes_tables_alone_and_only_once(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[str]

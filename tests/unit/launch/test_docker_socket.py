@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from moorage.errors import PlatformUnreachable, PreflightError
 from moorage.launch.platforms.docker_socket import (
     Endpoint,
-    Response,
     get_object,
     inspect,
     list_containers,
@@ -30,42 +29,42 @@ DEFAULT = "unix:///var/run/docker.sock"
 
 
 @pytest.mark.parametrize(
-    ("environ", "expected", "is_light"),
+    ("environ", "url", "is_light"),
     [
-        ({}, Endpoint(DEFAULT), True),
-        ({"DOCKER_HOST": ""}, Endpoint(DEFAULT), True),
-        (
-            {"DOCKER_HOST": "unix:///run/user/7/docker.sock"},
-            Endpoint("unix:///run/user/7/docker.sock", None, False),
-            True,
-        ),
-        ({"DOCKER_HOST": "unix://"}, Endpoint(DEFAULT, None, False), True),
-        ({"DOCKER_HOST": "tcp://10.0.0.1"}, Endpoint("tcp://10.0.0.1:2375", None, False), True),
-        ({"DOCKER_HOST": "tcp://[::1]"}, Endpoint("tcp://[::1]:2375", None, False), True),
-        ({"DOCKER_HOST": "http://[::1]:99/"}, Endpoint("tcp://[::1]:99", None, False), True),
-        ({"DOCKER_HOST": "127.0.0.1:2376"}, Endpoint("tcp://127.0.0.1:2376", None, False), True),
-        ({"DOCKER_HOST": "ssh://me@far"}, Endpoint("ssh://me@far", None, False), False),
-        ({"DOCKER_HOST": "npipe:////./pipe/x"}, Endpoint("npipe:////./pipe/x", None, False), False),
-        (
-            {"DOCKER_HOST": "tcp://far:2376", "DOCKER_TLS_VERIFY": "1", "HOME": "/home/me"},
-            Endpoint("tcp://far:2376", "/home/me/.docker", True),
-            False,
-        ),
-        (
-            {"DOCKER_HOST": "tcp://far:2376", "DOCKER_CERT_PATH": "/certs"},
-            Endpoint("tcp://far:2376", "/certs", False),
-            False,
-        ),
-        ({"DOCKER_HOST": "unix:///x", "DOCKER_CERT_PATH": "/certs"}, Endpoint("unix:///x", None, False), True),
-        ({"DOCKER_CONTEXT": "default"}, Endpoint(DEFAULT), True),
-        ({"DOCKER_HOST": "unix:///x", "DOCKER_CONTEXT": "no-such"}, Endpoint("unix:///x", None, False), True),
+        ({}, DEFAULT, True),
+        ({"DOCKER_HOST": ""}, DEFAULT, True),
+        ({"DOCKER_HOST": "unix:///run/user/7/docker.sock"}, "unix:///run/user/7/docker.sock", True),
+        ({"DOCKER_HOST": "unix://"}, DEFAULT, True),
+        ({"DOCKER_HOST": "tcp://10.0.0.1"}, "tcp://10.0.0.1:2375", True),
+        ({"DOCKER_HOST": "tcp://[::1]"}, "tcp://[::1]:2375", True),
+        ({"DOCKER_HOST": "http://[::1]:99/"}, "tcp://[::1]:99", True),
+        ({"DOCKER_HOST": "127.0.0.1:2376"}, "tcp://127.0.0.1:2376", True),
+        ({"DOCKER_HOST": "ssh://me@far"}, "ssh://me@far", False),
+        ({"DOCKER_HOST": "npipe:////./pipe/x"}, "npipe:////./pipe/x", False),
+        ({"DOCKER_HOST": "unix:///x", "DOCKER_CERT_PATH": "/certs"}, "unix:///x", True),
+        ({"DOCKER_CONTEXT": "default"}, DEFAULT, True),
+        ({"DOCKER_HOST": "unix:///x", "DOCKER_CONTEXT": "no-such"}, "unix:///x", True),
     ],
 )
 def test_the_environment_says_where_the_engine_is(
-    environ: dict[str, str], expected: Endpoint, is_light: bool, tmp_path: Path
+    environ: dict[str, str], url: str, is_light: bool, tmp_path: Path
 ) -> None:
     found = resolve_endpoint({"HOME": str(tmp_path), **environ})
-    assert (found, found.is_light) == (expected, is_light)
+    assert (found.url, found.tls_folder, found.is_light) == (url, None, is_light)
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder", "verify"),
+    [
+        ({"DOCKER_TLS_VERIFY": "1"}, "/home/me/.docker", True),
+        ({"DOCKER_TLS_VERIFY": "1", "DOCKER_CONFIG": "/config"}, "/config", True),
+        ({"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}, "/certs", True),
+        ({"DOCKER_CERT_PATH": "/certs"}, "/certs", False),
+    ],
+)
+def test_tls_is_not_for_the_light_way(environ: dict[str, str], folder: str, verify: bool) -> None:
+    found = resolve_endpoint({"HOME": "/home/me", "DOCKER_HOST": "tcp://far:2376", **environ})
+    assert (found.tls_folder, found.tls_verify, found.is_light) == (folder, verify, False)
 
 
 def test_a_context_says_where_the_engine_is(tmp_path: Path) -> None:
@@ -101,13 +100,13 @@ def test_a_config_that_says_nothing_is_the_default(tmp_path: Path, config: str) 
 def test_a_body_is_whole_at_its_last_byte_and_not_before(pieces: list[bytes], framing: str) -> None:
     body = b"".join(pieces)
     raw = http_answer(pieces, framing)
-    assert parse_response(raw, ended=True) == Response(200, body)
+    assert parsed(raw, ended=True) == (200, body)
     if framing == "close":
-        assert parse_response(raw, ended=False) is None
+        assert parsed(raw, ended=False) is None
         return
-    assert parse_response(raw, ended=False) == Response(200, body)
+    assert parsed(raw, ended=False) == (200, body)
     for cut in range(len(raw) - (2 if framing == "chunked" else 0)):
-        assert parse_response(raw[:cut], ended=False) is None
+        assert parsed(raw[:cut], ended=False) is None
         with pytest.raises(ValueError, match="cut short"):
             parse_response(raw[:cut], ended=True)
 
@@ -195,6 +194,11 @@ def test_nothing_there_says_how_to_start_it(tmp_path: Path) -> None:
         with pytest.raises(PlatformUnreachable, match="no Docker engine listens") as caught:
             list_containers(Endpoint(url), timeout_s=5)
         assert "DOCKER_HOST" in caught.value.hint
+
+
+def parsed(raw: bytes, *, ended: bool) -> tuple[int, bytes] | None:
+    response = parse_response(raw, ended=ended)
+    return None if response is None else (response.status, response.body)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""How `models/nano` is made: data, tokenizer, model, training, evaluation, export. `python -m models.train` runs it."""

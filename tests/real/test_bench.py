@@ -1,0 +1,26 @@
+"""The gates: ratios and counts that must hold on any machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import cold_start, overhead, race
+
+
+@pytest.mark.slow
+def test_moor_list_starts_within_four_times_python_itself():
+    result = cold_start.measure(rounds=15)
+    name = next(name for name in result.figures if name.startswith("moor list"))
+    assert result.figures[name] <= cold_start.GATE_RATIO, result
+
+
+@pytest.mark.slow
+def test_64_starts_at_once_keep_every_entry_and_every_port_apart():
+    figures = race.measure().figures
+    assert (figures["entries"], figures["distinct_ports"]) == (race.PROCESSES, race.PROCESSES)
+
+
+@pytest.mark.vllm
+def test_a_start_adds_less_than_a_second_to_the_engines_own(state_file, vllm_python, tiny_model):
+    found = overhead.one_start(["--network-arch", "vllm", "--model-path", str(tiny_model)], "/v1/models")
+    assert found["before_s"] + found["after_s"] < overhead.GATE_S, found
