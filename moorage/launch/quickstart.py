@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
+import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -27,6 +30,7 @@ PHASE_NAMES = {"wait": "load", "launch": "start", "pull": "install"}
 def quickstart(plane: Plane, prompt: str, report: Report, *, keep: bool) -> dict[str, Any]:
     """Do it all; what was asked and answered, how long each phase took, and what to type next."""
     phases = _Phases(report)
+    phases("install", "looking for the vLLM environment")
     gpu = has_nvidia_gpu(plane.environ)
     python = ensure_engine("vllm", gpu=gpu, environ=plane.environ, root=plane.catalog.root, report=phases)
     model = _model(plane, python, phases)
@@ -49,7 +53,7 @@ def quickstart(plane: Plane, prompt: str, report: Report, *, keep: bool) -> dict
         "model": str(model),
         "kept": keep,
         "phases_s": phases.seconds,
-        "next": _next(entry["job_id"], model, keep=keep),
+        "next": [f"{_moor(plane)} {words}" for words in _next(entry["job_id"], model, keep=keep)],
     }
 
 
@@ -94,11 +98,19 @@ def _model(plane: Plane, python: Path, report: Report) -> Path:
     return model
 
 
+def _moor(plane: Plane) -> str:
+    """How to type the command here: a checkout's own environment is seldom on PATH."""
+    if shutil.which("moor", path=plane.environ.get("PATH")):
+        return "moor"
+    own = Path(sys.executable).parent / "moor"
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
+
+
 def _next(job_id: str, model: Path, *, keep: bool) -> list[str]:
     if keep:
         return [
-            f'moor request --job-id {job_id} --prompt "Hello" --accept-defaults',
-            f"moor logs {job_id} --tail 20",
-            f"moor stop {job_id}",
+            f'request --job-id {job_id} --prompt "Hello" --accept-defaults',
+            f"logs {job_id} --tail 20",
+            f"stop {job_id}",
         ]
-    return [f"moor start --network-arch vllm --model-path {model}", "moor list", "moor archs"]
+    return [f"start --network-arch vllm --model-path {shlex.quote(str(model))}", "list", "archs"]

@@ -120,6 +120,20 @@ class TestLocalDocker(PlatformContract):
         lives = platform.status([{"job_id": prefix}, entry])
         assert (lives[prefix].exists, lives[entry["job_id"]].state) == (False, "alive")
 
+    def test_a_name_that_holds_the_job_id_is_another_container(
+        self, platform: LocalDocker, foreign: Foreign, docker_engine: DockerEngine
+    ) -> None:
+        entry = foreign()
+        renamed = {**entry, "job_id": f"old-{entry['job_id']}-2"}
+        docker_engine.docker("rename", entry["job_id"], renamed["job_id"])
+        try:
+            platform.stop(entry)
+            lives = platform.status([entry, renamed])
+            assert lives[entry["job_id"]].detail == "no such container"
+            assert lives[renamed["job_id"]].state == "alive"
+        finally:
+            platform.stop(renamed)
+
     def test_a_name_in_use_is_a_conflict_and_is_left_alone(
         self, platform: LocalDocker, make: Make, foreign: Foreign
     ) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from moorage.errors import PreflightError, UsageError
 from moorage.launch.platforms.local_process import LocalProcess
-from moorage.launch.processes import identity_from, session_members
+from moorage.launch.processes import identity_from, identity_of, session_members
 from tests.contract.platform_contract import PlatformContract, await_line, make_submission
 
 
@@ -84,3 +85,27 @@ def test_a_missing_model_is_the_users_to_mend(environ):
     submission.label["model_path"] = "/no/such/folder"
     with pytest.raises(UsageError, match="/no/such/folder"):
         platform.preflight(submission, pull="missing", report=lambda *_words, **_numbers: None)
+
+
+def test_a_changed_entry_cannot_name_a_file_to_read_or_remove(environ, tmp_path):
+    victim = tmp_path / "logs" / "victim"
+    victim.parent.mkdir()
+    victim.write_text("precious")
+    platform = LocalProcess(environ)
+    for path in (str(victim), "/etc/passwd"):
+        entry = {"job_id": "../../victim", "log_file": path, "exit_file": path}
+        assert list(platform.logs(entry, tail=None, follow=False)) == []
+        assert platform.status([entry])["../../victim"].detail == "no such process"
+        platform.stop(entry)
+    assert victim.read_text() == "precious"
+
+
+def test_a_changed_entry_cannot_name_a_process_to_end(environ):
+    platform = LocalProcess(environ)
+    stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    try:
+        platform.stop({"job_id": "a", **identity_of(stranger.pid).as_field()})
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()

@@ -24,6 +24,7 @@ from moorage.launch.processes import (
     environment_of,
     identity_from,
     identity_of,
+    is_alive,
     session_members,
 )
 
@@ -76,6 +77,7 @@ class LocalProcess:
         import subprocess
 
         log_file = self._log_file(submission.job_id)
+        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
         exit_file = _exit_file(log_file)
         _remove(exit_file)
         argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, exit_file]
@@ -107,7 +109,7 @@ class LocalProcess:
         return {entry["job_id"]: _life(entry, found.get(entry["job_id"]), processes) for entry in entries}
 
     def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
-        path = str(entry.get("log_file") or self._log_file(entry["job_id"]))
+        path = _own_file(entry, "log_file") or self._log_file(entry["job_id"])
         try:
             file = open(path, encoding="utf-8", errors="replace", newline="\n")  # noqa: SIM115 - closed below
         except OSError:
@@ -131,9 +133,9 @@ class LocalProcess:
                 hint="they hang in the kernel (a GPU driver, a network file system)",
                 next=[f"ps -o pid,stat,wchan,args -s {leader.pid}"],
             )
-        for key in ("log_file", "exit_file"):
-            if isinstance(entry.get(key), str):
-                _remove(entry[key])
+        log_file = _own_file(entry, "log_file") or self._log_file(entry["job_id"])
+        for path in (log_file, _exit_file(log_file)):
+            _remove(path)
 
     def find(self) -> list[Entry]:
         found = []
@@ -144,7 +146,13 @@ class LocalProcess:
         return found
 
     def _leader_of(self, entry: Entry) -> ProcessIdentity | None:
-        return identity_from(entry) or self._leaders({entry["job_id"]}).get(entry["job_id"])
+        """Whom a stop ends. A living process that does not carry this service's label is left alone."""
+        leader = identity_from(entry)
+        if leader is None:
+            return self._leaders({entry["job_id"]}).get(entry["job_id"])
+        label = _parse_label(environment_of(leader.pid).get("MOORAGE_LABEL")) if is_alive(leader) else None
+        stranger = is_alive(leader) and (label is None or label["job_id"] != entry["job_id"])
+        return None if stranger else leader
 
     def _leaders(self, job_ids: set[str]) -> dict[str, ProcessIdentity]:
         return {label["job_id"]: identity for identity, label in self._labelled() if label["job_id"] in job_ids}
@@ -217,9 +225,7 @@ class LocalProcess:
     def _log_file(self, job_id: str) -> str:
         """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
         home = self._environ.get("XDG_STATE_HOME") or os.path.join(self._environ.get("HOME", "/"), ".local/state")
-        folder = os.path.join(home, "moorage", "logs")
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        return os.path.join(folder, f"{job_id}.log")
+        return os.path.join(home, "moorage", "logs", f"{os.path.basename(job_id)}.log")
 
     def _follow(self, entry: Entry, file: TextIO, rest: str) -> Iterator[str]:
         """Lines as they come, until the process has ended and the file was read to its end."""
@@ -233,6 +239,14 @@ class LocalProcess:
                     yield rest
                 return
             time.sleep(FOLLOW_PAUSE_S)
+
+
+def _own_file(entry: Entry, field: str) -> str | None:
+    """A path of the entry, if it is one that `submit` makes: what the state file names is read and removed."""
+    path = entry.get(field)
+    if not isinstance(path, str) or os.path.basename(path).partition(".")[0] != entry["job_id"]:
+        return None
+    return path if os.path.basename(os.path.dirname(path)) == "logs" else None
 
 
 def _exit_file(log_file: str) -> str:
@@ -269,7 +283,7 @@ def _life(entry: Entry, found: ProcessIdentity | None, processes: dict[int, Proc
 
 def _exit_detail(entry: Entry, *, left: bool) -> str:
     try:
-        with open(str(entry.get("exit_file"))) as file:
+        with open(_own_file(entry, "exit_file") or os.devnull) as file:
             code = file.read().strip()
     except OSError:
         code = ""
