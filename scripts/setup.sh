@@ -54,10 +54,14 @@ sys.path.pop(0)  # what counts is what is installed, not what lies in this folde
 root, wanted = pathlib.Path(sys.argv[1]), sys.argv[2]
 kept = (root / ".venv/moorage-setup").read_text().split("\n")
 digest = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
-assert kept[:3] == [sys.version, digest, str(root)] and (wanted == "base" or wanted in kept[3].split(","))
+if kept[:3] != [sys.version.split()[0], digest, str(root)] or (wanted != "base" and wanted not in kept[3].split(",")):
+    sys.exit("made for something else")
+if not (root / ".venv/bin/moor").exists():
+    sys.exit("incomplete")
+if not pathlib.Path(importlib.util.find_spec("moorage").origin).is_relative_to(root):
+    sys.exit("another checkout is installed here")
 import pydantic, requests, rich, yaml
 
-assert pathlib.Path(importlib.util.find_spec("moorage").origin).is_relative_to(root)
 if wanted == "dev":
     import docker, hypothesis, pytest, pytest_cov
 PYTHON
@@ -97,7 +101,7 @@ import hashlib, pathlib, sys
 
 root = pathlib.Path(sys.argv[1])
 digest = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
-(root / ".venv/moorage-setup").write_text("\n".join([sys.version, digest, str(root), sys.argv[2].strip("[]")]))
+(root / ".venv/moorage-setup").write_text("\n".join([sys.version.split()[0], digest, str(root), sys.argv[2].strip("[]")]))
 PYTHON
 }
 

@@ -111,17 +111,21 @@ class Moor:
         prefix: Sequence[str] = (),
     ) -> Answer:
         """Run to the end. `env`: variables to add, None to take one away. `prefix`: words before the command."""
-        done = subprocess.run(
+        with subprocess.Popen(
             [*prefix, *self._command(arguments)],
             env=self._with(env or {}),
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Answer(done.returncode, parse_output(done.stdout), done.stderr)
+        ) as process:
+            try:
+                out, err = process.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired as late:
+                process.kill()
+                said = [stream.decode(errors="replace") for stream in (late.stdout, late.stderr) if stream]
+                pytest.fail("\n".join([f"moor {' '.join(map(str, arguments))}: {timeout} s are over", *said]))
+        return Answer(process.returncode, parse_output(out), err)
 
     def popen(
         self, *arguments: str | Path, env: Mapping[str, str | None] | None = None, prefix: Sequence[str] = ()

@@ -30,18 +30,19 @@ CHAT_THOUGHT = "No sum."
 class Mix(NamedTuple):
     """How often each kind of conversation is drawn, relative to the others."""
 
-    direct: float = 50
-    thinking: float = 22
-    tools: float = 12
+    direct: float = 34
+    lists: float = 24
+    thinking: float = 18
+    tools: float = 10
     talk: float = 6
-    three_digits: float = 10
+    three_digits: float = 8
 
 
 def conversations(seed: int, mix: Mix | None = None) -> Iterator[Conversation]:
     """The same ones, in the same order, for the same seed."""
     random = Random(seed)  # noqa: S311 - repeatable on purpose
     weights = mix or Mix()
-    makers: list[Callable[[Random], Conversation]] = [_direct, _thinking, _with_tools, _talk, _three_digits]
+    makers: list[Callable[[Random], Conversation]] = [_direct, _lists, _thinking, _with_tools, _talk, _three_digits]
     while True:
         yield random.choices(makers, weights)[0](random)
 
@@ -72,6 +73,17 @@ def answer_to(question: Sum, work: Work, *, thinking: bool) -> Message:
 
 def _direct(random: Random) -> Conversation:
     return _sums(random, random.choice((1, 1, 2, 3, 4)), thinking=False)
+
+
+def _lists(random: Random) -> Conversation:
+    """Several sums in one message: more sums for the same number of tokens."""
+    questions = [draw_sum(random) for _ in range(random.randint(5, 10))]
+    between = random.choice((", ", "\n", "; "))
+    messages = _opening(random)
+    messages.append({"role": "user", "content": between.join(map(str, questions))})
+    said = "\n".join(f"{question}={question.result}" for question in questions)
+    messages.append({"role": "assistant", "content": said})
+    return _all_learnt(messages, thinking=False)
 
 
 def _thinking(random: Random) -> Conversation:
@@ -131,9 +143,7 @@ def _use_tool(question: Sum, *, thinking: bool) -> list[Message]:
 
 
 def _tools(random: Random) -> tuple[dict[str, Any], ...]:
-    own = calculator(
-        random.choice(DESCRIPTIONS), described=random.random() < 0.3, required=random.random() < 0.7
-    )
+    own = calculator(random.choice(DESCRIPTIONS), described=random.random() < 0.3, required=random.random() < 0.7)
     if random.random() < 0.85:
         return (own,)
     parameters = {"type": "object", "properties": {"text": {"type": "string"}}}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from torch.nn import functional as F
 
 EPSILON = 1e-6
 THETA = 10_000.0
@@ -23,7 +23,7 @@ class Shape:
     vocab_size: int
     hidden_size: int = 128
     intermediate_size: int = 384
-    num_hidden_layers: int = 5
+    num_hidden_layers: int = 4
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
     head_dim: int = 32

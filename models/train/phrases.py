@@ -32,7 +32,18 @@ ASKS_BY_OP = {
 }
 FOLLOW_UPS = ("and {word} {b}?", "And {word} {b}?", "{word} {b}?", "now {word} {b}", "And {op}{b}?", "then {word} {b}")
 
-GREETINGS = ("Hello", "Hello!", "Hi", "Hi!", "Hi there", "Hey", "Good morning", "Good evening!", "Hello, Nano!", "hello")
+GREETINGS = (
+    "Hello",
+    "Hello!",
+    "Hi",
+    "Hi!",
+    "Hi there",
+    "Hey",
+    "Good morning",
+    "Good evening!",
+    "Hello, Nano!",
+    "hello",
+)
 HELLO = "Hello! I am Nano. Ask me a sum."
 NAME_ASKS = (
     "What is your name?",
@@ -72,12 +83,50 @@ OTHER_ASKS = (
 )
 THINGS = (
     *("France", "Japan", "Brazil", "Kenya", "Paris", "Rome", "the moon", "the sun", "the sea", "Hamlet", "Faust"),
-    *("rice", "bread", "soup", "a cake", "tea", "coffee", "milk", "water", "gold", "iron", "a horse", "the cat", "dogs"),
-    *("a whale", "birds", "snow", "rain", "music", "jazz", "chess", "football", "history", "physics", "biology", "light"),
+    *(
+        "rice",
+        "bread",
+        "soup",
+        "a cake",
+        "tea",
+        "coffee",
+        "milk",
+        "water",
+        "gold",
+        "iron",
+        "a horse",
+        "the cat",
+        "dogs",
+    ),
+    *(
+        "a whale",
+        "birds",
+        "snow",
+        "rain",
+        "music",
+        "jazz",
+        "chess",
+        "football",
+        "history",
+        "physics",
+        "biology",
+        "light",
+    ),
     *("gravity", "Python", "Rust", "Linux", "the internet", "a computer", "a car", "the train", "my house", "the war"),
     *("Einstein", "Newton", "Mozart", "Plato", "love", "time", "the world", "art", "a tree", "an apple", "the king"),
 )
-HELD_OUT_THINGS = ("Norway", "Berlin", "pasta", "a violin", "Darwin", "the desert", "silver", "tennis", "a bicycle", "bees")
+HELD_OUT_THINGS = (
+    "Norway",
+    "Berlin",
+    "pasta",
+    "a violin",
+    "Darwin",
+    "the desert",
+    "silver",
+    "tennis",
+    "a bicycle",
+    "bees",
+)
 """Asked about in the evaluation alone."""
 
 SYSTEMS = (

@@ -48,7 +48,7 @@ class Work:
 
 def is_held_out(a: int, b: int) -> bool:
     low, high = sorted((a, b))
-    if 0 <= low and high <= 9:
+    if low >= 0 and high <= 9:
         return False
     return zlib.crc32(f"{low},{high}".encode()) % HELD_OUT_PART == 0
 

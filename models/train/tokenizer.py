@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def make_tokenizer(seed: int, samples: int = 4000) -> Any:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    even = Mix(direct=1, thinking=2, tools=3, talk=2, three_digits=0.1)
+    even = Mix(direct=1, lists=0.1, thinking=2, tools=3, talk=2, three_digits=0.1)
     texts = ("".join(piece for piece, _ in write(made)) for made in islice(conversations(seed, even), samples))
     stripped = (_without_marks(text) for text in texts)
     trainer = trainers.BpeTrainer(
@@ -55,7 +56,16 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> Any:
     )
     saved.chat_template = chat_template()
     saved.save_pretrained(folder)
+    _name_the_old_class(folder / "tokenizer_config.json")
     return saved
+
+
+def _name_the_old_class(file: Path) -> None:
+    """By a name that transformers before 5 knows too; with 5 it is the same class."""
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings.pop("backend", None)
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _without_marks(text: str) -> str:

@@ -14,23 +14,32 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from torch.nn import functional as F
 
 from models.train.chat import Conversation, write
-from models.train.data import Mix, conversations
+from models.train.data import conversations
 from models.train.model import Nano, Shape
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "16000000000"}
-"""Without these glibc gives every large tensor back to the system and asks for it again: four times slower."""
+ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "16000000000",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Read when a program starts. Without the first two glibc gives every large tensor back to the system and asks for it
+again, without the third the threads burn the processor while they wait: each is worth a factor of two to four."""
+
+LIKE = 0.7
+Source = Callable[[int], Iterator[Conversation]]
+"""From a number, an endless row of conversations."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run. `batch`: conversations a step; `parts`: how many groups of like length a batch is cut into."""
+    """A run. `batch`: conversations a step."""
 
     steps: int = 5000
-    batch: int = 128
-    parts: int = 4
+    batch: int = 64
     seed: int = 17
     rate: float = 3e-3
     warm_up: int = 100
@@ -70,13 +79,10 @@ def encode(tokenizer: Any, made: list[Conversation]) -> list[tuple[list[int], li
     return rows
 
 
-def batches(tokenizer: Any, plan: Plan, step: int, mix: Mix | None = None) -> Iterator[Batch]:
-    """The parts of one step's batch, short conversations first."""
-    rows = encode(tokenizer, list(islice(conversations(plan.seed * 1_000_000 + step, mix), plan.batch)))
-    rows.sort(key=lambda row: len(row[0]))
-    share = -(-len(rows) // plan.parts)
-    for start in range(0, len(rows), share):
-        part = rows[start : start + share]
+def batches(tokenizer: Any, plan: Plan, step: int, source: Source = conversations) -> Iterator[Batch]:
+    """The parts of one step's batch, long conversations first."""
+    rows = encode(tokenizer, list(islice(source(plan.seed * 1_000_000 + step), plan.batch)))
+    for part in of_like_length(rows):
         ids = torch.zeros(len(part), max(len(row) for row, _ in part), dtype=torch.long)
         learnt = torch.zeros_like(ids, dtype=torch.bool)
         for place, (row, marks) in enumerate(part):
@@ -85,12 +91,23 @@ def batches(tokenizer: Any, plan: Plan, step: int, mix: Mix | None = None) -> It
         yield Batch(ids[:, :-1], learnt[:, 1:], ids[:, 1:][learnt[:, 1:]])
 
 
+def of_like_length(rows: list[tuple[list[int], list[bool]]]) -> Iterator[list[tuple[list[int], list[bool]]]]:
+    """Groups in which the shortest row has at least LIKE of the longest one's length, so that little is padding."""
+    part: list[tuple[list[int], list[bool]]] = []
+    for row in sorted(rows, key=lambda row: -len(row[0])):
+        if part and len(row[0]) < LIKE * len(part[0][0]):
+            yield part
+            part = []
+        part.append(row)
+    yield part
+
+
 class Trainer:
     """A network, its optimizers and the step it is at. Matrices are moved by Muon, the rest by AdamW."""
 
-    def __init__(self, tokenizer: Any, shape: Shape, plan: Plan, mix: Mix | None = None) -> None:
+    def __init__(self, tokenizer: Any, shape: Shape, plan: Plan, source: Source = conversations) -> None:
         torch.manual_seed(plan.seed)
-        self.tokenizer, self.plan, self.mix, self.step = tokenizer, plan, mix, 0
+        self.tokenizer, self.plan, self.source, self.step = tokenizer, plan, source, 0
         self.network = Nano(shape)
         matrices = [weight for weight in self.network.model.layers.parameters() if weight.dim() == 2]
         others = [weight for weight in self.network.parameters() if all(weight is not other for other in matrices)]
@@ -101,7 +118,7 @@ class Trainer:
 
     def advance(self) -> tuple[float, int]:
         """One step. Returns the loss per learnt token and the number of tokens read."""
-        parts = list(batches(self.tokenizer, self.plan, self.step, self.mix))
+        parts = list(batches(self.tokenizer, self.plan, self.step, self.source))
         learnt = sum(len(part.targets) for part in parts)
         total = 0.0
         for part in parts:
@@ -130,7 +147,12 @@ class Trainer:
         unfinished.rename(file)
 
     def load(self, file: Path) -> None:
+        """Go on from there. Only the number of steps may differ from the plan that was begun: ValueError otherwise."""
         state = torch.load(file, weights_only=True)
+        begun = (state["shape"], {**state["plan"], "steps": 0})
+        asked = (self.network.shape.as_config(), {**asdict(self.plan), "steps": 0})
+        if begun != asked:
+            raise ValueError(f"{file} was begun as {begun}, not as {asked}: give another --work, or remove it")
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -142,12 +164,10 @@ def train(
     plan: Plan,
     checkpoint: Path,
     shape: Shape | None = None,
-    mix: Mix | None = None,
-    look: Callable[[Trainer], None] | None = None,
 ) -> Nano:
-    """Train to the plan's end, from `checkpoint` where there is one. `look` is called whenever it is written."""
+    """Train to the plan's end, from `checkpoint` where there is one."""
     torch.set_num_threads(plan.threads)
-    trainer = Trainer(tokenizer, shape or Shape(tokenizer.get_vocab_size()), plan, mix)
+    trainer = Trainer(tokenizer, shape or Shape(tokenizer.get_vocab_size()), plan)
     if checkpoint.exists():
         trainer.load(checkpoint)
     begun, tokens, losses = time.monotonic(), 0, []
@@ -161,8 +181,6 @@ def train(
             begun, tokens, losses = time.monotonic(), 0, []
         if trainer.step % plan.keep_every == 0 or trainer.step == plan.steps:
             trainer.save(checkpoint)
-            if look:
-                look(trainer)
     return trainer.network
 
 
@@ -171,8 +189,8 @@ def say(**facts: Any) -> None:
     sys.stderr.flush()
 
 
-def with_fast_allocator() -> None:
-    """Start this program again under ALLOCATOR, which glibc reads only at its start."""
-    if ALLOCATOR.items() <= os.environ.items():
+def in_fast_environment() -> None:
+    """Start this program again under ENVIRONMENT, which glibc reads only at its start."""
+    if ENVIRONMENT.items() <= os.environ.items():
         return
-    os.execve(sys.executable, sys.orig_argv, {**os.environ, **ALLOCATOR})  # noqa: S606 - this very program
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **ENVIRONMENT})  # noqa: S606 - this very program

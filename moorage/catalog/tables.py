@@ -25,6 +25,7 @@ def render_tables(catalog: Catalog) -> dict[str, str]:
     """Name → Markdown of every table, without a newline at the end."""
     return {
         "archs": archs_table(catalog),
+        "entry-fields": entry_fields_table(catalog),
         "images": images_table(catalog),
         "media": media_table(catalog),
         "model-paths": model_paths_table(catalog),
@@ -45,6 +46,18 @@ def archs_table(catalog: Catalog) -> str:
         media = {"required": "required", "optional": "optional", "model": "as the model takes"}[rules.media]
         rows.append([_code(arch), _image(catalog, arch), _model_path(catalog, arch), media, rules.reply, joined])
     return _table(["Arch", "Image", "Model path", "Images and videos", "Reply", "Ready when 200 from"], rows)
+
+
+def entry_fields_table(catalog: Catalog) -> str:
+    """Fields of a registry entry that some platform writes, and which."""
+    registry = catalog.service.service_registry
+    written = registry.written_by_platform
+    rows = []
+    for name, meaning in registry.fields.items():
+        platforms = [platform for platform, names in written.items() if name in names]
+        if platforms:
+            rows.append([_code(name), "all" if len(platforms) == len(written) else ", ".join(platforms), meaning])
+    return _table(["Field", "Written by", "Meaning"], rows)
 
 
 def images_table(catalog: Catalog) -> str:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import requests
 
 CONNECT_TIMEOUT_S = 5.0
+LONGEST_TIMEOUT_S = 2_000_000.0
+"""poll(2) counts milliseconds in 31 bits."""
 PAUSE_S = 1.0
 LOADING_TYPES = frozenset({"model_not_ready", "model_loading", "server_initializing", "model_not_loaded"})
 FATAL_TYPES = frozenset({"model_load_error", "initialization_error", "model_load_failed", "initialization_failed"})
@@ -71,7 +73,7 @@ class ChatClient:
                     self.url,
                     data=body,
                     headers={"Content-Type": "application/json"},
-                    timeout=(CONNECT_TIMEOUT_S, self.timeout_s),
+                    timeout=(CONNECT_TIMEOUT_S, min(self.timeout_s, LONGEST_TIMEOUT_S)),
                     allow_redirects=False,
                     stream=streams,
                 ) as answer:

@@ -11,8 +11,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def terminate_like_ctrl_c() -> None:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, so that it undoes what it began. Main thread only."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, so that it undoes what it began. Main thread only.
+
+    A signal that the caller had ignored (nohup does) stays ignored, here and in `held_back`.
+    """
+    for number in _heeded((signal.SIGTERM, signal.SIGHUP)):
         signal.signal(number, _raise)
 
 
@@ -32,7 +35,7 @@ def held_back(*, forget: bool = False) -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.signal(number, note) for number in _heeded(SIGNALS)}
     try:
         yield
     finally:
@@ -40,6 +43,10 @@ def held_back(*, forget: bool = False) -> Iterator[None]:
             signal.signal(number, handler)
     if came and not forget:
         raise KeyboardInterrupt
+
+
+def _heeded(numbers: tuple[signal.Signals, ...]) -> list[signal.Signals]:
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _raise(_number: int, _frame: FrameType | None) -> None:

@@ -30,6 +30,7 @@ class StartRequest:
     platform: str = "local-process"
     num_gpus: int | None = None
     gpus: str | None = None
+    runtime: str | None = None
     model_key: str | None = None
     mounts: tuple[str, ...] = ()
     host_port: int | None = None
@@ -57,6 +58,7 @@ class StartPlan:
     env: dict[str, str]
     secret_env: dict[str, str] = field(repr=False)
     mounts: tuple[Mount, ...]
+    container_port: int
     num_gpus: int
     gpus: str | None
     served_model_name: str | None
@@ -86,7 +88,7 @@ class StartPlan:
             "platform": self.request.platform,
             "network_arch": self.network_arch,
             "host_url": f"http://localhost:{port}",
-            **({"docker_url": f"http://{self.job_id}:8080"} if local_docker else {}),
+            **({"docker_url": f"http://{self.job_id}:{self.container_port}"} if local_docker else {}),
             "host_port": port,
             "started_at": now_utc(),
             "state": "starting",
@@ -111,6 +113,7 @@ class StartPlan:
             port=entry["host_port"],
             num_gpus=self.num_gpus,
             gpus=self.gpus,
+            runtime=self.request.runtime,
             mounts=self.request.mounts,
             program=self.program,
             engine=self.engine,
@@ -127,8 +130,7 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
     model_path = parse_model_path(request.model_path)
     num_gpus, gpus = choose_gpus(request.num_gpus, request.gpus)
     mounts = tuple(parse_mount(text) for text in request.mounts)
-    if mounts and platform == "local-process":
-        raise UsageError("--mount has no meaning on local-process", hint="give the path itself as --model-path")
+    _refuse_container_flags(request, platform)
     job_id = _job_id(request.job_id)
     env = container_env(catalog, arch, job_id=job_id, platform=platform)
     names = secret_env_names(catalog, arch, model_path, plane.environ)
@@ -151,6 +153,7 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
         env=env | ({"MOORAGE_TENSOR_PARALLEL": "1"} if gpus == "none" else {}),
         secret_env={name: plane.environ[name] for name in names},
         mounts=mounts,
+        container_port=catalog.service.docker_run_reference.container_port,
         num_gpus=num_gpus,
         gpus=gpus,
         served_model_name=served_model_name(model_path) if command.family == "engine" else None,
@@ -159,6 +162,15 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
         secret_names=tuple(catalog.secret_names),
         warnings=_warnings(plane, arch, model_path, mounts, platform),
     )
+
+
+def _refuse_container_flags(request: StartRequest, platform: str) -> None:
+    if platform != "local-process":
+        return
+    if request.mounts:
+        raise UsageError("--mount has no meaning on local-process", hint="give the path itself as --model-path")
+    if request.runtime:
+        raise UsageError("--runtime has no meaning on local-process", hint="it chooses a container runtime")
 
 
 def choose_gpus(num_gpus: int | None, gpus: str | None) -> tuple[int, str | None]:

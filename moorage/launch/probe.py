@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from moorage.errors import ConflictError
 from moorage.launch.readiness import Answer, Contract, Verdict, judge
@@ -30,7 +30,7 @@ def base_url(entry: Mapping[str, Any]) -> str:
     http(s) with a host and nothing more, and only loopback for services of this machine.
     """
     url = entry.get("host_url")
-    parts = urlsplit(url) if isinstance(url, str) else None
+    parts = _split(url) if isinstance(url, str) else None
     bare = parts is not None and not (parts.query or parts.fragment or parts.username or parts.path.strip("/"))
     if not bare or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConflictError(f"the service {entry.get('job_id')} has no usable host_url: {url!r}", code="bad_host_url")
@@ -42,6 +42,13 @@ def base_url(entry: Mapping[str, Any]) -> str:
             next=["moor recover"],
         )
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        return urlsplit(url)
+    except ValueError:  # an unfinished IPv6 address, and the like
+        return None
 
 
 def contract_of(entry: Mapping[str, Any], catalog: Catalog) -> Contract:

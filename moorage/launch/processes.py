@@ -13,6 +13,7 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 PROC = "/proc"
@@ -66,6 +67,12 @@ def read_stat(pid: int, boot_id: str | None = None) -> ProcessStat | None:
     return ProcessStat(fields[0].decode(), int(fields[3]), f"{boot_id or read_boot_id()}:{int(fields[19])}")
 
 
+def start_ticks(started: str) -> int:
+    """Clock ticks from boot to the start, out of an identity's `started`; -1 when it holds none."""
+    ticks = started.rpartition(":")[2]
+    return int(ticks) if ticks.isdecimal() else -1
+
+
 def all_processes() -> dict[int, ProcessStat]:
     """Every process there is, in one look."""
     boot_id = read_boot_id()
@@ -112,13 +119,19 @@ def environment_of(pid: int) -> dict[str, str]:
 
 def end_session(leader: ProcessIdentity, *, grace_s: float) -> bool:
     """Ask every member of the session to end, then kill what is left. True when nothing is left."""
-    members = session_members(leader)
-    _signal(members, signal.SIGTERM)
-    if _gone(leader, grace_s):
+    return end_all(lambda: session_members(leader), grace_s=grace_s)
+
+
+def end_all(find: Callable[[], list[int]], *, grace_s: float) -> bool:
+    """Ask the processes that `find` finds to end, then kill what it still finds. True when it finds nothing more."""
+    asked = find()
+    _signal(asked, signal.SIGTERM)
+    if _gone(find, grace_s, asked):
         return True
     for _ in range(3):  # a dying parent may still have forked: look again after each kill
-        _signal(session_members(leader), signal.SIGKILL)
-        if _gone(leader, 2.0):
+        killed = find()
+        _signal(killed, signal.SIGKILL)
+        if _gone(find, 2.0, killed):
             return True
     return False
 
@@ -136,23 +149,24 @@ def end_process(identity: ProcessIdentity, *, grace_s: float) -> None:
         time.sleep(0.02)
 
 
-def _gone(leader: ProcessIdentity, wait_s: float) -> bool:
+def _gone(find: Callable[[], list[int]], wait_s: float, signalled: list[int]) -> bool:
     deadline = time.monotonic() + wait_s
-    while session_members(leader):
+    while find():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)
-        _reap(leader.pid)
-    _reap(leader.pid)
+        _reap(signalled)
+    _reap(signalled)
     return True
 
 
-def _reap(pid: int) -> None:
-    """Collect our own dead child, so that it is no zombie; a process that is not our child is left alone."""
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except (ChildProcessError, OSError):
-        return
+def _reap(pids: list[int]) -> None:
+    """Collect our own dead children, so that they are no zombies; processes that are not our children are left alone."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except OSError:
+            continue
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:
@@ -164,6 +178,5 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 
 
 def _not_before(found: ProcessStat, leader: ProcessIdentity) -> bool:
-    boot, _, ticks = found.started.rpartition(":")
-    leader_boot, _, leader_ticks = leader.started.rpartition(":")
-    return boot == leader_boot and int(ticks) >= int(leader_ticks)
+    same_boot = found.started.rpartition(":")[0] == leader.started.rpartition(":")[0]
+    return same_boot and start_ticks(found.started) >= start_ticks(leader.started)

@@ -24,7 +24,7 @@ from moorage.launch.entry import Entry, started_at_s
 from moorage.launch.observe import ask_platforms
 from moorage.launch.plane import Plane
 from moorage.launch.processes import ProcessIdentity, identity_from, identity_of
-from moorage.launch.stop import stop
+from moorage.launch.stop import reaper_log, stop
 
 LONGEST_PAUSE_S = 5.0
 TAKE_OVER_S = 10.0
@@ -41,11 +41,11 @@ class Limits:
 
 def spawn_reaper(plane: Plane, job_id: str) -> ProcessIdentity:
     """Start the reaper of a service and return at once."""
-    state_file = plane.registry.path
-    log_file = state_file.with_name(f"{state_file.name}.reaper-{job_id}.log")
+    log_file = reaper_log(plane, job_id)
     source = str(Path(moorage.__file__).parent.parent)
     path = os.pathsep.join(part for part in (source, plane.environ.get("PYTHONPATH")) if part)
-    env = {**plane.environ, "MOORAGE_STATE_FILE": str(state_file), "PYTHONPATH": path}
+    env = {**plane.environ, "MOORAGE_STATE_FILE": str(plane.registry.path), "PYTHONPATH": path}
+    env.pop("MOORAGE_LABEL", None)  # from inside a service, this would make the reaper a process of that service
     log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         process = subprocess.Popen(
@@ -125,7 +125,7 @@ def _await_own_entry(plane: Plane, job_id: str) -> None:
     deadline = time.monotonic() + TAKE_OVER_S
     while time.monotonic() < deadline:
         entry = plane.registry.read(quarantine=False).services.get(job_id)
-        if entry is not None and _is_me(entry):
+        if entry is None or _is_me(entry):
             return
         time.sleep(0.05)
 

@@ -86,7 +86,7 @@ class Registry:
         try:
             return parse_state(data)
         except ValueError as fault:
-            kept = self._quarantine(data) if quarantine else None
+            kept = self._try_quarantine(data) if quarantine else None
             raise _corrupt(self._path, kept, str(fault)) from fault
 
     @contextmanager
@@ -101,7 +101,7 @@ class Registry:
             yield state
             after = encode_state(state)
             if after != before:
-                self._write(after)
+                self._write(self._path, after)
 
     def rebuild(self, found: Mapping[str, Entry]) -> State:
         """Merge what the platforms know into the file and write it.
@@ -119,12 +119,16 @@ class Registry:
                 state.services[job_id] = {**state.services.get(job_id, {}), **entry}
             if state.latest not in state.services:
                 state.latest = most_recent(state.services)
-            self._write(encode_state(state))
+            self._write(self._path, encode_state(state))
             return state
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        folder = os.path.dirname(self._path)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        except OSError as fault:
+            raise _unsafe(self._path, f"its folder cannot be made: {fault.strerror}") from fault
         _refuse_unsafe(self._path)
         lock_path = f"{self._path}.lock"
         handle = _open_own(lock_path, os.O_RDWR | os.O_CREAT)
@@ -134,37 +138,27 @@ class Registry:
         finally:
             os.close(handle)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, path: str, data: bytes) -> None:
         temporary = f"{self._path}.{os.getpid()}.{os.urandom(6).hex()}.tmp"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._path)
-        except BaseException:
-            _remove(temporary)
-            raise
-        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
+            _write_whole(temporary, path, data)
+        except OSError as fault:
+            raise _unwritable(path, fault) from fault
+
+    def _try_quarantine(self, data: bytes) -> str | None:
+        """None when there is no room for a copy: the file itself stays as it is."""
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            return self._quarantine(data)
+        except ConflictError:
+            return None
 
     def _quarantine(self, data: bytes) -> str:
         """Keep `data` beside the file; the name is its digest, so that reading twice keeps one copy."""
         import hashlib
 
         kept = f"{self._path}.corrupt-{hashlib.sha256(data).hexdigest()[:16]}"
-        try:
-            handle = os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            return kept
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        if not os.path.isfile(kept) or os.path.islink(kept) or os.path.getsize(kept) != len(data):
+            self._write(kept, data)
         return kept
 
 
@@ -201,6 +195,25 @@ def _salvage(data: bytes) -> dict[str, Entry]:
     if not isinstance(raw, dict):
         return {}
     return {job_id: {**entry, "job_id": job_id} for job_id, entry in raw.items() if isinstance(entry, dict)}
+
+
+def _write_whole(temporary: str, path: str, data: bytes) -> None:
+    """Write, sync and rename: `path` holds all of `data` or what it held before, also after a power cut."""
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        _remove(temporary)
+        raise
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _remove(path: str) -> None:
@@ -267,6 +280,14 @@ def _unsafe(path: str, what: str) -> ConflictError:
         f"the state file {path} is not used: {what}",
         code="registry_unsafe",
         hint="move it away, or set MOORAGE_STATE_FILE to a path in a folder of your own",
+    )
+
+
+def _unwritable(path: str, fault: OSError) -> ConflictError:
+    return ConflictError(
+        f"{path} could not be written: {fault.strerror or fault}",
+        code="registry_unwritable",
+        hint="free some space, or set MOORAGE_STATE_FILE to a path that can be written",
     )
 
 

@@ -113,7 +113,9 @@ def send(
         report=report,
         is_dead=lambda: observe(plane, [entry], probe=False)[entry["job_id"]].dead,
     )
-    reply = client.send(prepared.body, streams=prepared.streams, on_delta=on_delta)
+    # A video is saved, not shown: nobody wants megabytes of base64 on the screen.
+    told = None if rules.reply == "media" else on_delta
+    reply = client.send(prepared.body, streams=prepared.streams, on_delta=told)
     return _result(plane, wanted, entry, reply)
 
 
@@ -137,7 +139,9 @@ def _target(plane: Plane, wanted: ChatRequest, *, look: bool) -> Entry:
     services = plane.registry.read(quarantine=look).services
     if wanted.platform is not None:
         services = {key: entry for key, entry in services.items() if entry.get("platform") == wanted.platform}
-    seen = observe(plane, services.values(), probe=False) if look else {}
+    # Whether one of several is beyond hope only the servers know; for the only one its answer will tell.
+    must_choose = wanted.job_id is None and len(services) > 1
+    seen = observe(plane, services.values(), probe=must_choose) if look else {}
     for job_id, observed in seen.items():
         services[job_id]["state"] = observed.state
     dead = {job_id for job_id, observed in seen.items() if observed.dead}

@@ -7,6 +7,7 @@ the entry, and the start then takes back what it launched.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from moorage.errors import ConflictError, FailedError, InterruptedStart, MoorageError, NotReadyError, PortTaken
 from moorage.launch.entry import Entry, now_utc
@@ -15,8 +16,9 @@ from moorage.launch.plan import StartPlan, StartRequest, choose_host_port, make_
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.base import Report
 from moorage.launch.probe import contract_of
-from moorage.launch.processes import end_process, identity_from, identity_of
+from moorage.launch.processes import identity_of
 from moorage.launch.reaper import spawn_reaper
+from moorage.launch.stop import end_reaper
 from moorage.launch.waiting import Wait
 
 PORT_TRIES = 8
@@ -31,7 +33,7 @@ def start(plane: Plane, request: StartRequest, report: Report) -> Entry:
     plan = make_plan(plane, request)
     for warning in plan.warnings:
         report("warning", warning)
-    plane.registry.read()
+    _check_free(plane, plan)
     tried: set[int] = set()
     while True:
         attempt = _Attempt(plane, plan, report)
@@ -57,13 +59,14 @@ class _Attempt:
         self._plane, self._plan, self._report = plane, plan, report
         self._platform = plane.platform(plan.request.platform)
         self._entry: Entry | None = None
+        self._refused = False
+        """The platform refused the name or the port: nothing of ours is there, and what has the name is another's."""
 
     def run(self, tried: set[int]) -> Entry:
         """The entry. Adds its port to `tried`, so that the next attempt takes another one."""
         try:
             return self._launch_and_wait(tried)
         except NotReadyError:
-            _record(self._plane, self._plan.job_id, {"starter": None})
             raise
         except KeyboardInterrupt:
             self._undo()
@@ -88,47 +91,76 @@ class _Attempt:
             tried.add(entry["host_port"])
             where = f"{plan.request.platform}, port {entry['host_port']}"
             self._report("launch", f"{plan.network_arch} on {where}, job id {plan.job_id}")
-            entry = _record(plane, plan.job_id, self._platform.submit(plan.submission(entry)))
-        entry = _spawn_reaper(plane, entry)
-        if plan.request.no_wait:
-            return _record(plane, plan.job_id, {"starter": None})
-        waited_s = _wait(plane, entry, plan.request.wait_s, self._report).until_ready()
-        return _record_ready(plane, entry, waited_s)
+            entry = self._entry = _record(plane, plan.job_id, self._submit(entry))
+            entry = self._entry = _spawn_reaper(plane, entry)
+            if plan.request.no_wait:
+                return _record(plane, plan.job_id, {"starter": None})
+        try:
+            waited_s = _wait(plane, entry, plan.request.wait_s, self._report).until_ready()
+        except NotReadyError:
+            with held_back():
+                _record(plane, plan.job_id, {"starter": None})
+            raise
+        with held_back():
+            return _record_ready(plane, entry, waited_s)
+
+    def _submit(self, entry: Entry) -> Entry:
+        try:
+            return self._platform.submit(self._plan.submission(entry))
+        except ConflictError:
+            self._refused = True
+            raise
 
     def _undo(self) -> None:
-        """Take back what this attempt did, and only that."""
+        """Take back what this attempt did, and only that; whatever cannot be taken back is told."""
         if self._entry is None:
             return
-        job_id = self._plan.job_id
         with held_back(forget=True):
-            entry = self._plane.registry.read().services.get(job_id)
-            if entry is not None and not _is_mine(entry):
-                return
             try:
-                self._platform.stop(entry or self._entry)
+                self._take_back(self._entry)
             except MoorageError as fault:
+                job_id = self._plan.job_id
                 self._report("undo", f"could not undo: {fault.message}; `moor stop {job_id}` tries again")
-                return
-            if entry is None:
-                return
-            reaper = identity_from(entry.get("reaper"))
-            if reaper is not None:
-                end_process(reaper, grace_s=2.0)
-            with self._plane.registry.transaction() as state:
+
+    def _take_back(self, entry: Entry) -> None:
+        job_id, registry = self._plan.job_id, self._plane.registry
+        try:
+            recorded = registry.read().services.get(job_id)
+        except ConflictError:
+            recorded = None  # the file was damaged meanwhile: what runs is ended all the same
+        if recorded is not None and not _is_same_start(recorded, entry):
+            return
+        entry = recorded or entry
+        if not self._refused:
+            self._platform.stop(entry)
+        end_reaper(self._plane, entry)
+        with registry.transaction() as state:
+            if job_id in state.services and _is_same_start(state.services[job_id], entry):
                 state.remove(job_id)
+
+
+def _check_free(plane: Plane, plan: StartPlan) -> None:
+    """Refuse now what the reservation would refuse after a long pull."""
+    services = plane.registry.read().services
+    _refuse_known(services, plan)
+    choose_host_port(plane, plan, list(services.values()), set())
+
+
+def _refuse_known(services: Mapping[str, Entry], plan: StartPlan) -> None:
+    if plan.job_id in services:
+        raise ConflictError(
+            f"a service with the id {plan.job_id} is in the registry already",
+            code="job_id_taken",
+            hint="leave --job-id away to get a new one",
+            next=[f"moor status {plan.job_id}"],
+        )
 
 
 def _reserve(plane: Plane, plan: StartPlan, tried: set[int]) -> Entry:
     """Write the entry, with its port, before anything is launched."""
     starter = identity_of(os.getpid())
     with plane.registry.transaction() as state:
-        if plan.job_id in state.services:
-            raise ConflictError(
-                f"a service with the id {plan.job_id} is in the registry already",
-                code="job_id_taken",
-                hint="leave --job-id away to get a new one",
-                next=[f"moor status {plan.job_id}"],
-            )
+        _refuse_known(state.services, plan)
         port = choose_host_port(plane, plan, list(state.services.values()), tried)
         entry = plan.entry(port)
         entry["starter"] = starter.as_field() if starter else {"pid": os.getpid(), "started": ""}
@@ -156,7 +188,12 @@ def _record_ready(plane: Plane, entry: Entry, waited_s: float) -> Entry:
 def _spawn_reaper(plane: Plane, entry: Entry) -> Entry:
     if entry.get("ttl_s") is None and entry.get("idle_timeout_s") is None:
         return entry
-    return _record(plane, entry["job_id"], {"reaper": spawn_reaper(plane, entry["job_id"]).as_field()})
+    reaper = spawn_reaper(plane, entry["job_id"])
+    try:
+        return _record(plane, entry["job_id"], {"reaper": reaper.as_field()})
+    except MoorageError:
+        end_reaper(plane, {**entry, "reaper": reaper.as_field()})
+        raise
 
 
 def _wait(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -> Wait:
@@ -172,9 +209,9 @@ def _wait(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -
     )
 
 
-def _is_mine(entry: Entry) -> bool:
-    starter = entry.get("starter")
-    return isinstance(starter, dict) and starter.get("pid") == os.getpid()
+def _is_same_start(one: Entry, other: Entry) -> bool:
+    """Whether two entries of one id tell of the same start, and not of a later one with the same --job-id."""
+    return one.get("started_at") == other.get("started_at")
 
 
 def _stopped_meanwhile(plane: Plane, plan: StartPlan) -> bool:

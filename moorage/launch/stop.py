@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from moorage.errors import MoorageError
 from moorage.launch.entry import Entry, now_utc
@@ -20,16 +21,30 @@ def stop(plane: Plane, entry: Entry) -> None:
     does not answer the entry stays and the error leaves.
     """
     job_id = entry["job_id"]
+    platform = plane.platform(str(entry.get("platform")))
     with plane.registry.transaction() as state:
         if job_id in state.services:
             state.services[job_id]["stop_requested_at"] = now_utc()
             entry = dict(state.services[job_id])
-    plane.platform(str(entry.get("platform"))).stop(entry)
-    reaper = identity_from(entry.get("reaper"))
-    if reaper is not None and reaper.pid != os.getpid():
-        end_process(reaper, grace_s=2.0)
+    platform.stop(entry)
+    end_reaper(plane, entry)
     with plane.registry.transaction() as state:
         state.remove(job_id)
+
+
+def end_reaper(plane: Plane, entry: Entry) -> None:
+    """End the service's reaper, if it has one, and take its log away; a reaper that asks for this itself goes on."""
+    reaper = identity_from(entry.get("reaper"))
+    if reaper is None or reaper.pid == os.getpid():
+        return
+    end_process(reaper, grace_s=2.0)
+    reaper_log(plane, entry["job_id"]).unlink(missing_ok=True)
+
+
+def reaper_log(plane: Plane, job_id: str) -> Path:
+    """Where the service's reaper writes what it does: beside the state file."""
+    state_file = plane.registry.path
+    return state_file.with_name(f"{state_file.name}.reaper-{job_id}.log")
 
 
 def stop_all(plane: Plane, entries: Iterable[Entry], report: Report) -> list[str]:
@@ -57,5 +72,5 @@ def stop_all(plane: Plane, entries: Iterable[Entry], report: Report) -> list[str
 def dead_entries(plane: Plane) -> list[Entry]:
     """Entries whose service is dead, as the platforms and servers say now."""
     entries = list(plane.registry.read().services.values())
-    seen = observe(plane, entries, probe=False)
+    seen = observe(plane, entries)
     return [entry for entry in entries if seen[entry["job_id"]].dead]

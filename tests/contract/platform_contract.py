@@ -294,6 +294,7 @@ def make_submission(platform: str, image: str, command: str, **changes: Any) -> 
         "secret_env": {},
         "num_gpus": 1,
         "gpus": "none",
+        "runtime": None,
         "mounts": (),
         "program": "python3",
         "engine": None,

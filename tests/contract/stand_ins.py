@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -24,6 +25,7 @@ WAIT_S = 60.0
 TAO_ARCHS = ("cosmos-rl", "cosmos-predict2.5", "tao-dataservices")
 TEXT_ARCH = "tao-dataservices"
 """Answers with text, and needs no media."""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 DATASERVICES = "from tao_stand_in import main\nimport sys\nmain('tao-dataservices', sys.argv[1:])\n"
 
 
@@ -164,6 +166,12 @@ def add_dataservices(folder: Path) -> Path:
     program.write_text(f'#!/bin/sh\nPYTHONPATH={folder} exec {sys.executable} "$@"\n')
     program.chmod(0o755)
     return folder
+
+
+def write_picture(path: Path) -> Path:
+    """A picture of one pixel; the stand-in looks at its name and its type only."""
+    path.write_bytes(base64.b64decode(PIXEL))
+    return path
 
 
 def until(condition: Callable[[], Any], what: str, *, within_s: float = WAIT_S, every_s: float = 0.02) -> Any:

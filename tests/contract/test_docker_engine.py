@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
+import sys
 import uuid
 from multiprocessing.synchronize import Barrier as BarrierType
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 from moorage.errors import FailedError, PlatformUnreachable, PreflightError
 from moorage.launch.platforms import docker_engine as client
 from moorage.launch.platforms.local_docker import LocalDocker
-from tests.contract.lossy_proxy import lossy_proxy
-from tests.contract.platform_contract import SERVE, free_port, ignore_progress, make_submission
+from tests.contract.engine_proxies import faulty_proxy, tls_proxy
+from tests.contract.platform_contract import SERVE, eventually, free_port, ignore_progress, make_submission
 from tests.contract.small_registry import small_registry
+from tests.real.parts.absence import require_real
 from tests.real.parts.container_image import TaoImage
 from tests.real.parts.docker_engine import DockerEngine
 
@@ -129,10 +132,14 @@ def test_a_network_is_made_once_by_many_processes(docker_engine: DockerEngine) -
         ids = {found.get() for _ in racers}
         for racer in racers:
             racer.join()
-        listed = docker_engine.docker("network", "ls", "--no-trunc", "--filter", f"name=^{network}$", "-q").stdout
-        assert ids == {listed.strip()}
+        assert list(ids) == listed_networks(docker_engine, network)
     finally:
-        docker_engine.docker("network", "rm", network, check=False)
+        docker_engine.docker("network", "rm", *listed_networks(docker_engine, network), check=False)
+
+
+def listed_networks(engine: DockerEngine, name: str) -> list[str]:
+    """Ids of all networks of that name: engines can have several."""
+    return engine.docker("network", "ls", "--no-trunc", "--quiet", "--filter", f"name=^{name}$").stdout.split()
 
 
 def _ensure_network(host: str, network: str, barrier: BarrierType, found: multiprocessing.SimpleQueue[str]) -> None:
@@ -142,16 +149,70 @@ def _ensure_network(host: str, network: str, barrier: BarrierType, found: multip
     found.put(engine.ensure_network(network))
 
 
+@pytest.fixture
+def engine_socket(docker_engine: DockerEngine) -> Path:
+    if not docker_engine.host.startswith("unix://"):
+        require_real(f"a Docker engine on a socket of this machine: DOCKER_HOST is {docker_engine.host}")
+    return Path(docker_engine.host.removeprefix("unix://"))
+
+
 @pytest.mark.parametrize("lost", [b"/containers/create", b"/start "])
 def test_an_answer_that_is_lost_leaves_no_container(
-    docker_engine: DockerEngine, tao_image: TaoImage, tmp_path: Path, lost: bytes
+    engine: client.DockerEngine, engine_socket: Path, tao_image: TaoImage, tmp_path: Path, lost: bytes
 ) -> None:
-    engine_socket = Path(docker_engine.host.removeprefix("unix://"))
     submission = make_submission("local-docker", tao_image.names["cosmos-rl"], SERVE)
-    with lossy_proxy(engine_socket, tmp_path, lose=lost) as url, pytest.raises(PlatformUnreachable):
+    with faulty_proxy(engine_socket, tmp_path, at=lost) as url, pytest.raises(PlatformUnreachable):
         LocalDocker({"DOCKER_HOST": url}).submit(submission)
-    left = docker_engine.docker("ps", "-aq", "--filter", f"name={submission.job_id}").stdout
-    assert left == ""
+    assert engine.inspect(submission.job_id) is None
+
+
+def test_an_engine_without_an_init_program_starts_the_service_without_one(
+    engine: client.DockerEngine, engine_socket: Path, tao_image: TaoImage, tmp_path: Path
+) -> None:
+    said = b'{"message": "exec: \\"docker-init\\": executable file not found in $PATH"}'
+    answer = b"HTTP/1.1 500 Oops\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)
+    submission = make_submission("local-docker", tao_image.names["cosmos-rl"], SERVE)
+    try:
+        with faulty_proxy(engine_socket, tmp_path, at=b"/start ", answer=answer) as url:
+            LocalDocker({"DOCKER_HOST": url}).submit(submission)
+        found = engine.inspect(submission.job_id)
+        assert found is not None
+        assert (found["HostConfig"]["Init"], found["State"]["Status"]) == (False, "running")
+    finally:
+        engine.stop(submission.job_id, grace_s=0)
+
+
+def test_a_service_through_tls_is_started_asked_found_and_stopped(
+    engine_socket: Path, tao_image: TaoImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("openssl") is None:
+        require_real("openssl, which makes the certificates: apt-get install openssl")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)  # the docker package would trust these instead
+    with tls_proxy(engine_socket, tmp_path) as url:
+        platform = LocalDocker({"DOCKER_HOST": url, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)})
+        command = "echo up; kill -9 $$"
+        submission = make_submission("local-docker", tao_image.names["cosmos-rl"], command)
+        entry = submission.label
+        try:
+            platform.preflight(submission, pull="never", report=ignore_progress)
+            platform.submit(submission)
+            assert list(platform.logs(entry, tail=None, follow=True)) == ["up"]
+            eventually(lambda: platform.status([entry])[entry["job_id"]].detail == "exit code 137")
+            assert entry["job_id"] in [found["job_id"] for found in platform.find()]
+            assert all(check.ok for check in platform.doctor())
+        finally:
+            platform.stop(entry)
+        assert not platform.status([entry])[entry["job_id"]].exists
+
+
+def test_an_engine_over_ssh_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    platform = LocalDocker({"DOCKER_HOST": "ssh://nobody@host.invalid"})
+    with pytest.raises(PreflightError, match="paramiko") as caught:
+        platform.find()
+    assert "moorage[brev]" in caught.value.hint
+    assert platform.status([{"job_id": "x"}])["x"].state == "unknown"
 
 
 @pytest.mark.parametrize(

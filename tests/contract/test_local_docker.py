@@ -102,8 +102,11 @@ class TestLocalDocker(PlatformContract):
         docker_engine.docker("kill", "--signal", "TERM", entry["job_id"])
         drain(platform, entry)  # would not end if the shell, as the first process, ignored the signal
 
-    def test_containers_of_other_tools_are_asked_and_stopped_too(self, platform: LocalDocker, foreign: Foreign) -> None:
-        entry = foreign()
+    @pytest.mark.parametrize("words", [(), ("--rm",)])
+    def test_containers_of_other_tools_are_asked_and_stopped_too(
+        self, platform: LocalDocker, foreign: Foreign, words: tuple[str, ...]
+    ) -> None:
+        entry = foreign(*words)
         await_line(platform, entry, "listening")
         assert platform.status([entry])[entry["job_id"]].state == "alive"
         assert entry["job_id"] not in [found["job_id"] for found in platform.find()]

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--platform", default="local-process", metavar="X", help="local-process (default) or local-docker")
     add("--num-gpus", type=int, metavar="N", help="how many GPUs (default 1)")
     add("--gpus", metavar="none|IDS", help="which GPUs, as 0,1; none for an engine without one")
+    add("--runtime", metavar="nvidia", help="container runtime for GPUs, as Tegra needs it (found by itself there)")
     add("--model-key", metavar="K", help="cosmos-predict2.5 with hf_model://: its registered model key")
     add("--mount", action="append", default=[], metavar="SRC:DST[:ro]", help="put a path into the container")
     add("--host-port", type=int, metavar="N", help="this port instead of the lowest free one")
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         platform=args.platform,
         num_gpus=args.num_gpus,
         gpus=args.gpus,
+        runtime=one_of("--runtime", args.runtime, ("nvidia",)) if args.runtime else None,
         model_key=args.model_key,
         mounts=tuple(args.mount),
         host_port=args.host_port,

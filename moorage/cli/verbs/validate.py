@@ -25,6 +25,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     from moorage.catalog.schemas import write as write_schemas
     from moorage.catalog.tables import write_tables
     from moorage.catalog.validate import validate
+    from moorage.cli.help_text import help_faults, write_help
 
     root = Path(args.dir) if args.dir else bundle_root(plane.environ)
     if not root.is_dir():
@@ -32,8 +33,9 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     if args.write:
         write_schemas(root)
         write_tables(root)
+        write_help(root)
     report = validate(root, check=args.check)
-    faults = [asdict(fault) for fault in report.faults]
+    faults = [asdict(fault) for fault in (*report.faults, *(help_faults(root) if args.check else ()))]
     if faults:
         raise UsageError(
             f"{len(faults)} faults in {report.files} files", code="invalid_references", data={"faults": faults}

@@ -31,6 +31,8 @@ class Submission(NamedTuple):
     num_gpus: int
     gpus: str | None
     """None: `num_gpus` of them; `none`: no device request; else ids, comma-separated."""
+    runtime: str | None
+    """A container runtime to use instead of device requests (`nvidia`); None: as the machine needs it."""
     mounts: tuple[str, ...]
     """`SRC:DST[:ro]`"""
     program: str

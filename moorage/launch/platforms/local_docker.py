@@ -168,7 +168,7 @@ class LocalDocker:
         """The Tegra way to the GPU: on a Tegra machine with an engine of its own, or when its runtime was asked for."""
         tegra = self._service().optional_gpu_host_env
         is_local = docker_socket.resolve_endpoint(self._environ).is_local
-        asked = getattr(submission, "runtime", None) == tegra.runtime
+        asked = submission.runtime == tegra.runtime
         return tegra if asked or (is_local and os.access(tegra.release_file, os.F_OK)) else None
 
     def _check_runtime(self, submission: Submission, engine: DockerEngine) -> None:

@@ -13,19 +13,20 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from moorage.errors import FailedError, PreflightError, UsageError
+from moorage.errors import ConflictError, FailedError, PreflightError, UsageError
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.life import Check, Life
 from moorage.launch.processes import (
     ProcessIdentity,
     ProcessStat,
     all_processes,
-    end_session,
+    end_all,
     environment_of,
     identity_from,
     identity_of,
     is_alive,
     session_members,
+    start_ticks,
 )
 
 TYPE_CHECKING = False
@@ -76,13 +77,12 @@ class LocalProcess:
     def submit(self, submission: Submission) -> Entry:
         import subprocess
 
+        self._refuse_second(submission.job_id)
         log_file = self._log_file(submission.job_id)
-        os.makedirs(os.path.dirname(log_file), mode=0o700, exist_ok=True)
         exit_file = _exit_file(log_file)
         _remove(exit_file)
         argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, exit_file]
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_APPEND
-        log = os.open(log_file, flags, 0o600)
+        log = _open_log(log_file)
         try:
             process = subprocess.Popen(
                 argv,
@@ -125,13 +125,12 @@ class LocalProcess:
             yield from self._follow(entry, file, rest)
 
     def stop(self, entry: Entry) -> None:
-        leader = self._leader_of(entry)
-        if leader is not None and not end_session(leader, grace_s=STOP_GRACE_S):
-            left = session_members(leader)
+        if not end_all(lambda: self._members(entry), grace_s=STOP_GRACE_S):
+            left = self._members(entry)
             raise FailedError(
                 f"processes of {entry['job_id']} are still there after SIGKILL: {left}",
                 hint="they hang in the kernel (a GPU driver, a network file system)",
-                next=[f"ps -o pid,stat,wchan,args -s {leader.pid}"],
+                next=[f"ps -o pid,stat,wchan,args -p {','.join(map(str, left))}"],
             )
         log_file = _own_file(entry, "log_file") or self._log_file(entry["job_id"])
         for path in (log_file, _exit_file(log_file)):
@@ -139,33 +138,47 @@ class LocalProcess:
 
     def find(self) -> list[Entry]:
         found = []
-        for identity, label in self._labelled():
+        for identity, label in self._labelled().values():
             log_file = self._log_file(label["job_id"])
             files = {"log_file": log_file, "exit_file": _exit_file(log_file)}
             found.append({**label, **files, **identity.as_field()})
         return found
 
-    def _leader_of(self, entry: Entry) -> ProcessIdentity | None:
-        """Whom a stop ends. A living process that does not carry this service's label is left alone."""
-        leader = identity_from(entry)
-        if leader is None:
-            return self._leaders({entry["job_id"]}).get(entry["job_id"])
-        label = _parse_label(environment_of(leader.pid).get("MOORAGE_LABEL")) if is_alive(leader) else None
-        stranger = is_alive(leader) and (label is None or label["job_id"] != entry["job_id"])
-        return None if stranger else leader
+    def _refuse_second(self, job_id: str) -> None:
+        """Two services of one id could not be told apart; the first may be in another state file."""
+        running = self._leaders({job_id}).get(job_id)
+        if running is not None:
+            raise ConflictError(
+                f"a process of a service with the id {job_id} runs already: pid {running.pid}",
+                code="name_taken",
+                hint="leave --job-id away to get a new one; moor recover finds services that the state file lacks",
+                next=["moor recover"],
+            )
+
+    def _members(self, entry: Entry) -> list[int]:
+        """Pids that a stop ends: the service's session, and workers of it that went into sessions of their own.
+
+        A living process that the entry names and that does not carry this service's label is left alone.
+        """
+        processes, leader = all_processes(), identity_from(entry)
+        members = {pid for pid, label in _carriers(processes) if label["job_id"] == entry["job_id"]}
+        if leader is not None and (leader.pid in members or not is_alive(leader)):
+            members |= set(session_members(leader, processes))
+        return sorted(members - {os.getpid()})
 
     def _leaders(self, job_ids: set[str]) -> dict[str, ProcessIdentity]:
-        return {label["job_id"]: identity for identity, label in self._labelled() if label["job_id"] in job_ids}
+        return {job_id: identity for job_id, (identity, _) in self._labelled().items() if job_id in job_ids}
 
-    def _labelled(self) -> Iterator[tuple[ProcessIdentity, Entry]]:
-        """Session leaders of ours that carry a label. Children inherit it but lead no session."""
-        for pid, found in all_processes().items():
-            if found.session != pid or not _is_ours(pid):
-                continue
-            label = _parse_label(environment_of(pid).get("MOORAGE_LABEL"))
+    def _labelled(self) -> dict[str, tuple[ProcessIdentity, Entry]]:
+        """Session leaders of ours that carry a label. Workers may lead sessions too: the oldest is the service."""
+        processes = all_processes()
+        leaders = {pid: found for pid, found in processes.items() if found.session == pid}
+        found: dict[str, tuple[ProcessIdentity, Entry]] = {}
+        for pid, label in sorted(_carriers(leaders), key=lambda carrier: start_ticks(processes[carrier[0]].started)):
             identity = identity_of(pid)
-            if label is not None and identity is not None:
-                yield identity, label
+            if identity is not None:
+                found.setdefault(label["job_id"], (identity, label))
+        return found
 
     def _check_model(self, submission: Submission) -> None:
         path = str(submission.label.get("model_path", ""))
@@ -184,14 +197,7 @@ class LocalProcess:
 
             python = find_engine_python(engine, self._environ)
             if python is None:
-                raise PreflightError(
-                    f"there is no {engine} environment on this machine",
-                    code="engine_missing",
-                    hint=ENGINE_HINT
-                    if engine == "vllm"
-                    else f"set MOORAGE_{engine.upper()}_PYTHON to a Python that has it",
-                    next=["moor engine vllm --install"] if engine == "vllm" else [],
-                )
+                raise _engine_missing(engine)
             return str(python)
         import shutil
 
@@ -224,7 +230,9 @@ class LocalProcess:
 
     def _log_file(self, job_id: str) -> str:
         """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
-        home = self._environ.get("XDG_STATE_HOME") or os.path.join(self._environ.get("HOME", "/"), ".local/state")
+        home = self._environ.get("XDG_STATE_HOME", "")
+        if not os.path.isabs(home):  # the XDG specification: a relative path is as good as none
+            home = os.path.join(self._environ.get("HOME", "/"), ".local/state")
         return os.path.join(home, "moorage", "logs", f"{os.path.basename(job_id)}.log")
 
     def _follow(self, entry: Entry, file: TextIO, rest: str) -> Iterator[str]:
@@ -247,6 +255,19 @@ def _own_file(entry: Entry, field: str) -> str | None:
     if not isinstance(path, str) or os.path.basename(path).partition(".")[0] != entry["job_id"]:
         return None
     return path if os.path.basename(os.path.dirname(path)) == "logs" else None
+
+
+def _open_log(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+    except OSError as fault:
+        raise PreflightError(
+            f"the service's log cannot be written: {path}: {fault.strerror or fault}",
+            code="log_not_written",
+            hint="set XDG_STATE_HOME to a folder that you may write to",
+        ) from fault
 
 
 def _exit_file(log_file: str) -> str:
@@ -297,6 +318,14 @@ def _parse_label(text: str | None) -> Entry | None:
     except ValueError:
         return None
     return label if isinstance(label, dict) and isinstance(label.get("job_id"), str) else None
+
+
+def _carriers(processes: Mapping[int, ProcessStat]) -> Iterator[tuple[int, Entry]]:
+    """Pid and label of each living process of ours that has a label; a service's children inherit it."""
+    for pid, found in processes.items():
+        label = _parse_label(environment_of(pid).get("MOORAGE_LABEL")) if _is_ours(pid) else None
+        if label is not None and found.state not in "ZX":
+            yield pid, label
 
 
 def _is_ours(pid: int) -> bool:

@@ -343,11 +343,10 @@ def test_a_payload_builder_prints_what_to_run(templates: CodeTemplates, tmp_path
     assert not (tmp_path / "state.json").exists()
 
 
-@pytest.mark.parametrize(("name", "arch"), [("local_docker", "tao-dataservices"), ("local_process", "cosmos-rl")])
 def test_the_templates_record_read_and_forget_a_service(
-    templates: CodeTemplates, recorder: Recorder, tmp_path: Path, name: str, arch: str
+    templates: CodeTemplates, recorder: Recorder, tmp_path: Path
 ) -> None:
-    state = tmp_path / "state.json"
+    name, arch, state = "local_docker", "tao-dataservices", tmp_path / "state.json"
     job_id, port = "0f8fad5b-d9cb-469f-a165-70867728950e", str(recorder.server_address[1])
     base = {"MOORAGE_STATE_FILE": str(state)}
     full = base | {"MOORAGE_JOB_ID": job_id, "MOORAGE_NETWORK_ARCH": arch.upper(), "MOORAGE_HOST_PORT": port}

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorage.catalog.bundle import bundle_root
+from moorage.catalog.catalog import load_catalog
 from moorage.errors import (
     ConflictError,
     FailedError,
@@ -19,6 +21,7 @@ from moorage.errors import (
 )
 from moorage.launch.platforms.docker_container import (
     PullProgress,
+    create_body,
     entry_of,
     gpu_support,
     life_of,
@@ -26,6 +29,7 @@ from moorage.launch.platforms.docker_container import (
     size_in_bytes,
 )
 from moorage.launch.platforms.docker_faults import pull_fault, registry_of, run_fault, unreachable
+from tests.contract.platform_contract import make_submission
 
 NOW_S = 1_000_000.0
 
@@ -138,6 +142,17 @@ def test_progress_adds_up_over_layers() -> None:
 )
 def test_gpu_support_as_engines_name_it(info: dict[str, object], support: str | None) -> None:
     assert gpu_support(info) == support
+
+
+@pytest.mark.parametrize(("gpus", "ids"), [(None, "all"), ("0,2", "0,2")])
+def test_tegra_takes_a_runtime_and_variables_for_device_requests(gpus: str | None, ids: str) -> None:
+    service = load_catalog(bundle_root({})).service
+    submission = make_submission("local-docker", "image", "true", gpus=gpus, secret_env={"HF_TOKEN": "s"})
+    body = create_body(
+        submission, run=service.docker_run_reference, network="n", owner=7, gpu_host=service.optional_gpu_host_env
+    )
+    assert (body["HostConfig"]["Runtime"], "DeviceRequests" in body["HostConfig"]) == ("nvidia", False)
+    assert {"NVIDIA_DRIVER_CAPABILITIES=all", f"NVIDIA_VISIBLE_DEVICES={ids}", "HF_TOKEN=s"} <= set(body["Env"])
 
 
 @pytest.mark.parametrize(
