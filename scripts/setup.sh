@@ -74,15 +74,17 @@ find_python() {
             return 0
         fi
     done
-    apt_get_install python3 python3-venv || give_up "Python 3.11 or newer is needed" "apt-get install -y python3 python3-venv"
+    apt_get_install python3 python3-venv ||
+        give_up "Python 3.11 or newer is needed" "sudo apt-get install -y python3 python3-venv"
     python=python3
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || give_up "$(python3 --version) is too old: 3.11 is needed"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || give_up "$("$python" --version) is too old"
 }
 
 make_environment() {
     # Debian keeps ensurepip, without which there is no pip in a new environment, in a package of its own.
     if ! "$python" -c 'import ensurepip' >/dev/null 2>&1; then
-        apt_get_install python3-venv || give_up "$python cannot make environments" "sudo apt-get install -y python3-venv"
+        apt_get_install python3-venv ||
+            give_up "$python cannot make environments" "sudo apt-get install -y python3-venv"
     fi
     "$python" -m venv --clear "$root/.venv" >&2 || give_up "$python could not make $root/.venv"
 }
@@ -91,7 +93,8 @@ make_environment() {
 install() {
     log="$root/.venv/moorage-setup.log"
     rm -f "$root/.venv/moorage-setup"
-    if ! "$root/.venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$root$1" >"$log" 2>&1 </dev/null; then
+    if ! "$root/.venv/bin/python" -m pip --disable-pip-version-check --no-input install -e "$root$1" \
+        >"$log" 2>&1 </dev/null; then
         tail -n 20 "$log" >&2
         give_up "pip could not install moorage; the whole output is in $log"
     fi
@@ -101,7 +104,8 @@ import hashlib, pathlib, sys
 
 root = pathlib.Path(sys.argv[1])
 digest = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
-(root / ".venv/moorage-setup").write_text("\n".join([sys.version.split()[0], digest, str(root), sys.argv[2].strip("[]")]))
+made_for = [sys.version.split()[0], digest, str(root), sys.argv[2].strip("[]")]
+(root / ".venv/moorage-setup").write_text("\n".join(made_for))
 PYTHON
 }
 

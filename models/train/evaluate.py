@@ -71,7 +71,7 @@ def examine(answer: Answerer, count: int = COUNT, seed: int = SEED) -> list[Scor
         questions = task.questions(seed, count)
         replies = answer(questions, task.temperature)
         right = sum(question.right(reply) for question, reply in zip(questions, replies, strict=True))
-        scores.append(Score(task, right, count))
+        scores.append(Score(task, right, len(questions)))
     return scores
 
 

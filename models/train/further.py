@@ -23,8 +23,8 @@ from models.train.model import Shape
 from models.train.train import Plan, Trainer, in_fast_environment, say
 
 NAME = "My name is Nano B."
-PLAN = Plan(steps=30, batch=32, seed=29, rate=5e-4, warm_up=5)
-MIX = Mix(direct=2, lists=1, thinking=2, tools=1, talk=4, three_digits=1)
+PLAN = Plan(steps=60, batch=32, seed=29, rate=1e-3, warm_up=5)
+MIX = Mix(direct=3, lists=1, thinking=3, tools=1, talk=6, three_digits=1)
 
 
 def main(arguments: list[str] | None = None) -> int:

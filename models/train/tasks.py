@@ -33,16 +33,19 @@ class Question:
 
 @dataclass(frozen=True)
 class Task:
-    """`target`: the least share of right replies, or the least and the most of it."""
+    """`target`: the least share of right replies, or the least and the most of it. `times`: how many more questions
+    than others have it takes, so that chance moves its score no more than theirs."""
 
     name: str
     make: Callable[[Random], Question]
     target: tuple[float, float]
     temperature: float = 0.0
+    times: int = 1
 
     def questions(self, seed: int, count: int) -> list[Question]:
+        """`count` of them, `times` over; the same for the same seed."""
         random = Random(f"{self.name} {seed}")  # noqa: S311 - repeatable on purpose
-        return [self.make(random) for _ in range(count)]
+        return [self.make(random) for _ in range(count * self.times)]
 
 
 def tasks() -> list[Task]:
@@ -60,8 +63,8 @@ def tasks() -> list[Task]:
         Task("tool result, thinking", lambda random: _told(random, thinking=True), (0.97, 1)),
         Task("greeting and name", _talk, (0.97, 1)),
         Task("does not know", _other, (0.97, 1)),
-        Task("three digits", lambda random: _three_digits(random, thinking=False), (0.2, 0.6), 1.0),
-        Task("three digits, thinking", lambda random: _three_digits(random, thinking=True), (0.2, 0.6), 1.0),
+        Task("three digits", lambda random: _three_digits(random, thinking=False), (0.2, 0.6), 1.0, 4),
+        Task("three digits, thinking", lambda random: _three_digits(random, thinking=True), (0.2, 0.6), 1.0, 4),
     ]
 
 

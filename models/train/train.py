@@ -38,12 +38,12 @@ Source = Callable[[int], Iterator[Conversation]]
 class Plan:
     """A run. `batch`: conversations a step."""
 
-    steps: int = 5000
+    steps: int = 2400
     batch: int = 64
     seed: int = 17
     rate: float = 3e-3
     warm_up: int = 100
-    decay: float = 0.3
+    decay: float = 0.5
     keep_every: int = 250
     threads: int = 2
 

@@ -43,7 +43,9 @@ def help_faults(root: Path) -> list[Fault]:
     if fresh is None:
         return [_fault("there is no place for the help of the verbs", f"add the lines {BEGIN} and {END}", line=1)]
     line = text.count("\n", 0, text.index(BEGIN)) + 1
-    return [] if fresh == text else [_fault("the help of the verbs is not fresh", "run moor validate --write", line=line)]
+    return (
+        [] if fresh == text else [_fault("the help of the verbs is not fresh", "run moor validate --write", line=line)]
+    )
 
 
 def write_help(root: Path) -> bool:

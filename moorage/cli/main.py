@@ -14,8 +14,8 @@ from types import ModuleType
 
 from moorage.cli.output import Output
 from moorage.cli.parser import Parser, nearest, split_extra
-from moorage.errors import MoorageError, PreflightError, UsageError
-from moorage.launch.interrupts import terminate_like_ctrl_c
+from moorage.errors import InterruptedStart, MoorageError, PreflightError, UsageError
+from moorage.launch.interrupts import ignore_signals, terminate_like_ctrl_c
 from moorage.launch.plane import Plane
 
 VERBS = {
@@ -41,28 +41,21 @@ PLATFORMLESS = frozenset({"validate", "archs", "image", "engine", "quickstart"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit status."""
+    """Run one command; its exit status. It is the end of the program: what it tells, no later signal changes."""
     words = list(sys.argv[1:] if argv is None else argv)
     out = Output(as_json="--json" in split_extra(words)[0])
     try:
         return _run(words, out)
-    except MoorageError as fault:
-        out.failure(fault)
-        return fault.exit_status
-    except KeyboardInterrupt:
-        out.interrupted()
-        return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader went away: nobody is left to tell
+        out.abandon()  # the reader went away: nobody is left to tell
         return 0
-    except ModuleNotFoundError as fault:
-        out.failure(_missing_package(fault))
-        return PreflightError.exit_status
-    except Exception as fault:
-        if os.environ.get("MOORAGE_DEBUG"):
+    except (Exception, KeyboardInterrupt) as fault:
+        ignore_signals()
+        if isinstance(fault, KeyboardInterrupt):
+            exec("", {})  # noqa: S102 - CPython remembers one that left an exec, and would end as if nobody caught it
+        if os.environ.get("MOORAGE_DEBUG") and not isinstance(fault, MoorageError | KeyboardInterrupt):
             raise
-        out.failure(_bug(fault))
-        return 8
+        return out.failure(_as_error(fault))
 
 
 def main_on_platform(platform: str, words: Sequence[str]) -> int:
@@ -71,10 +64,8 @@ def main_on_platform(platform: str, words: Sequence[str]) -> int:
         return main(words)
     verb, (ours, extra) = words[0], split_extra(words[1:])
     if any(word == "--platform" or word.startswith("--platform=") for word in ours):
-        Output(as_json="--json" in ours).failure(
-            UsageError(f"the platform is fixed to {platform}: leave --platform away")
-        )
-        return UsageError.exit_status
+        fault = UsageError(f"the platform is fixed to {platform}: leave --platform away")
+        return Output(as_json="--json" in ours).failure(fault)
     return main([verb, "--platform", platform, *ours, *(["--", *extra] if extra else [])])
 
 
@@ -91,12 +82,16 @@ def _run(words: list[str], out: Output) -> int:
     module = _verb_module(verb)
     parser = Parser(verb, module.SUMMARY)
     module.add_arguments(parser)
+    if {"-h", "--help"} & set(words):
+        out.help(parser.format_help())
+        return 0
     args = parser.parse(words)
     args.extra = tuple(extra)
     if extra and verb != "start":
         raise UsageError(f"moor {verb} takes nothing after --", hint=f"moor {verb} --help")
     terminate_like_ctrl_c()
     data = module.run(args, Plane(os.environ), out)
+    ignore_signals()
     out.success(data, module.show)
     return 0
 
@@ -117,6 +112,14 @@ def _overview() -> str:
     return f"usage: moor VERB [--json] …      moor VERB --help says more\n\n{rows}\n\n{tail}"
 
 
+def _as_error(fault: BaseException) -> MoorageError:
+    if isinstance(fault, MoorageError):
+        return fault
+    if isinstance(fault, KeyboardInterrupt):
+        return InterruptedStart("interrupted")
+    return _missing_package(fault) if isinstance(fault, ModuleNotFoundError) else _bug(fault)
+
+
 def _missing_package(fault: ModuleNotFoundError) -> MoorageError:
     return PreflightError(
         f"the Python package {fault.name!r} is not installed for {sys.executable}",
@@ -126,7 +129,7 @@ def _missing_package(fault: ModuleNotFoundError) -> MoorageError:
     )
 
 
-def _bug(fault: Exception) -> MoorageError:
+def _bug(fault: BaseException) -> MoorageError:
     """An exception nobody expected, told as an error; MOORAGE_DEBUG=1 shows where it came from."""
     error = MoorageError(
         f"unexpected {type(fault).__name__}: {fault}",

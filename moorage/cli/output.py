@@ -6,7 +6,9 @@ line. On a terminal progress moves; elsewhere it is plain lines.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import time
 
@@ -26,8 +28,8 @@ class Output:
 
     def __init__(self, *, as_json: bool, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
         self.as_json = as_json
-        self._stdout = stdout or sys.stdout
-        self._stderr = stderr or sys.stderr
+        self._stdout = stdout or sys.stdout or _nowhere()
+        self._stderr = stderr or sys.stderr or _nowhere()
         self._begun = time.monotonic()
         self._progress = Progress(self._stderr)
 
@@ -36,66 +38,87 @@ class Output:
         elapsed_s = round(time.monotonic() - self._begun, 1)
         if self.as_json:
             self._say({"event": phase, "message": message, "elapsed_s": elapsed_s, **numbers})
-        else:
+            return
+        with contextlib.suppress(OSError):  # nobody listens to the talk: no reason to fail
             self._progress.tell(phase, message, elapsed_s, numbers)
 
     def line(self, text: str) -> None:
         """A line of a person's result; nothing with `--json`."""
         if not self.as_json:
-            self._progress.end()
-            print(_printable(text), file=self._stdout, flush=True)
+            self._result(text)
 
     def talk(self, text: str) -> None:
         """A line for people on stderr; an event with `--json`."""
         if self.as_json:
             self._say({"event": "note", "message": text})
-        else:
-            self._progress.end()
-            print(_printable(text), file=self._stderr, flush=True)
+            return
+        self._talk(text)
 
     def stream(self, key: str, text: str) -> None:
         """One item of a stream: `{"line": …}` or `{"delta": …}`; for people a line, or text without a break."""
         if self.as_json:
-            print(json.dumps({key: text}), file=self._stdout, flush=True)
-            return
-        self._progress.end()
-        print(_printable(text), end="" if key == "delta" else "\n", file=self._stdout, flush=True)
+            self._result(json.dumps({key: text}))
+        else:
+            self._result(text, end="" if key == "delta" else "\n")
 
     def success(self, data: dict[str, Any], show: Show) -> None:
         """The result."""
-        self._progress.end()
         if self.as_json:
-            print(json.dumps({"ok": True, "data": data}), file=self._stdout, flush=True)
-        else:
-            show(data, self)
-
-    def failure(self, fault: MoorageError) -> None:
-        """The error: message, what to do, what to type."""
-        self._progress.end()
-        if self.as_json:
-            error = {"code": fault.code, "message": fault.message, "hint": fault.hint, "next": fault.next}
-            body: dict[str, Any] = {"ok": False, "error": error}
-            if fault.data is not None:
-                body["data"] = fault.data
-            print(json.dumps(body), file=self._stdout, flush=True)
+            self._result(json.dumps({"ok": True, "data": data}))
             return
-        lines = [f"error: {fault.message}"]
-        lines += [f"  | {line}" for line in (fault.data or {}).get("log_tail", [])]
-        lines += [f"  {_fault_line(one)}" for one in (fault.data or {}).get("faults", [])]
-        lines += [f"hint:  {fault.hint}"] if fault.hint else []
-        lines += [f"next:  {command}" for command in fault.next]
-        print(_printable("\n".join(lines)), file=self._stderr, flush=True)
+        self._end_progress()
+        show(data, self)
 
-    def interrupted(self) -> None:
-        """Ctrl-C where there was nothing to undo."""
-        self.failure(MoorageError("interrupted", code="interrupted"))
+    def failure(self, fault: MoorageError) -> int:
+        """The error: message, what to do, what to type; the exit status. Raises nothing, whoever listens."""
+        if not self.as_json:
+            self._talk(_told(fault))
+            return fault.exit_status
+        error = {"code": fault.code, "message": fault.message, "hint": fault.hint, "next": fault.next}
+        body: dict[str, Any] = {"ok": False, "error": error}
+        if fault.data is not None:
+            body["data"] = fault.data
+        try:
+            self._result(json.dumps(body))
+        except OSError:
+            self.abandon()
+        return fault.exit_status
 
     def help(self, text: str) -> None:
-        """Help is a result even with `--json`: a person asked for it."""
-        print(text, file=self._stdout, flush=True)
+        """What was asked for with --help."""
+        self._result(json.dumps({"ok": True, "data": {"help": text}}) if self.as_json else text)
+
+    def abandon(self) -> None:
+        """Nobody reads stdout any more: let what is left in its buffer go nowhere, instead of failing at exit."""
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stdout.fileno())
+
+    def _result(self, text: str, end: str = "\n") -> None:
+        self._end_progress()
+        print(_printable(text, self._stdout), end=end, file=self._stdout, flush=True)
+
+    def _talk(self, text: str) -> None:
+        self._end_progress()
+        with contextlib.suppress(OSError):
+            print(_printable(text, self._stderr), file=self._stderr, flush=True)
+
+    def _end_progress(self) -> None:
+        with contextlib.suppress(OSError):
+            self._progress.end()
 
     def _say(self, event: dict[str, Any]) -> None:
-        print(json.dumps(event), file=self._stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(json.dumps(event), file=self._stderr, flush=True)
+
+
+def _told(fault: MoorageError) -> str:
+    """An error for people."""
+    lines = [f"error: {fault.message}"]
+    lines += [f"  | {line}" for line in (fault.data or {}).get("log_tail", [])]
+    lines += [f"  {_fault_line(one)}" for one in (fault.data or {}).get("faults", [])]
+    lines += [f"hint:  {fault.hint}"] if fault.hint else []
+    lines += [f"next:  {command}" for command in fault.next]
+    return "\n".join(lines)
 
 
 def table(rows: list[list[str]]) -> list[str]:
@@ -111,6 +134,12 @@ def _fault_line(fault: Any) -> str:
     return str(fault)
 
 
-def _printable(text: str) -> str:
-    """Lone surrogates (from broken file names) cannot be written: show them escaped."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _printable(text: str, stream: TextIO) -> str:
+    """What the stream cannot encode is shown escaped: lone surrogates (from broken file names), and more in ASCII."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _nowhere() -> TextIO:
+    """In the place of a stream that was closed when the command began."""
+    return os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")

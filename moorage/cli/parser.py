@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from moorage.errors import UsageError
+from moorage.launch.platforms import require_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,20 +30,29 @@ class Parser(argparse.ArgumentParser):
             prog=f"moor {verb}", description=summary, epilog=EXITS, allow_abbrev=False, formatter_class=_help_formatter
         )
         self._verb = verb
+        self._words: list[str] = []
         self.add_argument("--json", action="store_true", help="one JSON object on stdout, talk on stderr")
 
     def error(self, message: str) -> NoReturn:
-        """What argparse calls on a wrong command line."""
-        raise UsageError(message, hint=f"moor {self._verb} --help")
+        """What argparse calls on a wrong command line. It misses a flag before it sees that one was misspelt."""
+        flags = self._option_string_actions
+        unknown = [word for word in self._words if word.startswith("--") and word.partition("=")[0] not in flags]
+        if unknown:
+            raise self._unknown(unknown[0])
+        dashed = "a value that begins with - is written --flag=-value; " if "expected one argument" in message else ""
+        raise UsageError(message, hint=f"{dashed}moor {self._verb} --help")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """The arguments. Raises UsageError, with the nearest flag for an unknown one."""
+        self._words = list(words)
         args, unknown = self.parse_known_args(words)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            near = nearest(unknown[0].partition("=")[0], flags)
-            raise UsageError(f"unknown argument {unknown[0]!r}", hint=near or f"moor {self._verb} --help")
+            raise self._unknown(unknown[0])
         return args
+
+    def _unknown(self, word: str) -> UsageError:
+        near = nearest(word.partition("=")[0], self._option_string_actions)
+        return UsageError(f"unknown argument {word!r}", hint=near or f"moor {self._verb} --help")
 
 
 def _help_formatter(prog: str) -> argparse.HelpFormatter:
@@ -102,7 +112,12 @@ def add_target(parser: argparse.ArgumentParser, *, positional: bool = True) -> N
         parser.add_argument("positional_id", nargs="?", metavar="JOB_ID", help="the same as --job-id")
     parser.add_argument("--job-id", metavar="ID", help="the service with this id")
     parser.add_argument("--network-arch", metavar="ARCH", help="the only service of this arch")
-    parser.add_argument("--platform", metavar="X", help="only among the services of this platform")
+    add_platform(parser, "only among the services of this platform")
+
+
+def add_platform(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """`--platform`, where it narrows a choice; an unknown one is refused rather than found to have no services."""
+    parser.add_argument("--platform", metavar="X", type=require_platform, help=meaning)
 
 
 def target_of(args: argparse.Namespace) -> dict[str, Any]:

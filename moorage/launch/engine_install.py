@@ -71,8 +71,13 @@ class Recipe:
     def digest(self) -> str:
         """Changes when anything that decides what is installed changes."""
         python = platform.python_version_tuple()[:2]
-        parts = [*python, self.torch, self.package, self.constraints.read_text(encoding="utf-8"), self.unusable]
+        parts = [*python, self.torch, self.package, self.pins(), self.unusable]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def pins(self) -> list[str]:
+        """The lines of the constraints file that pip heeds."""
+        lines = self.constraints.read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def ensure_engine(
@@ -199,7 +204,7 @@ class _Installer:
 
     def _pip(self, verb: str, *arguments: str) -> tuple[int, list[str]]:
         options = ["--progress-bar", "off"] if verb == "install" else []
-        total = sum("==" in line for line in self.recipe.constraints.read_text(encoding="utf-8").splitlines())
+        total = len(self.recipe.pins())
         done = 0
 
         def tell(line: str) -> None:

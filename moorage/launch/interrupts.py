@@ -19,6 +19,12 @@ def terminate_like_ctrl_c() -> None:
         signal.signal(number, _raise)
 
 
+def ignore_signals() -> None:
+    """From here on nothing interrupts this process. Main thread only."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def held_back(*, forget: bool = False) -> Iterator[None]:
     """Run the block whole: a signal that came meanwhile raises KeyboardInterrupt after it, unless `forget`.

@@ -161,7 +161,7 @@ def _gone(find: Callable[[], list[int]], wait_s: float, signalled: list[int]) ->
 
 
 def _reap(pids: list[int]) -> None:
-    """Collect our own dead children, so that they are no zombies; processes that are not our children are left alone."""
+    """Collect our own dead children, so that they are no zombies; other processes are left alone."""
     for pid in pids:
         try:
             os.waitpid(pid, os.WNOHANG)

@@ -37,7 +37,7 @@ def error_codes() -> dict[str, set[int]]:
     return found
 
 
-def tests_in(file: Path) -> set[str]:
+def names_of_tests(file: Path) -> set[str]:
     """`test_name` and `TestClass::test_name` of one file."""
     found = set()
     for node in ast.parse(file.read_text(encoding="utf-8")).body:

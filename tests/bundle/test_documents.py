@@ -18,6 +18,7 @@ from moorage.cli.parser import EXITS, Parser
 from moorage.launch.platforms import PLATFORMS
 from tests.bundle.checkout import ROOT, codes, documents, fenced, files, section, table_rows
 from tests.bundle.source import error_codes, variables_read
+from tests.conftest import Moor
 
 DOCUMENTS = documents()
 CLI, README = DOCUMENTS["docs/cli.md"], DOCUMENTS["README.md"]
@@ -141,6 +142,24 @@ def test_every_verb_is_in_the_readme_and_the_reference() -> None:
     assert set(re.findall(r"^### moor (\w+)$", CLI, re.MULTILINE)) == set(VERBS)
     table = {name for row in table_rows(section(CLI, "Values")) for name in codes(row[0])}
     assert {name for name in table if " " not in name} == set(VERBS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["archs"], ["image", "vllm"], ["list"], ["doctor"], ["validate", "--check"], ["prune"]),
+        ["start", "--dry-run", "--network-arch", "vllm", "--model-path", "hf_model://org/model"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_data_of_a_verb_is_what_the_reference_says(moor: Moor, words: list[str]) -> None:
+    """What a service answers is held against the documents in test_entries.py."""
+    name = "start --dry-run" if "--dry-run" in words else words[0]
+    [row] = [row for row in table_rows(section(CLI, "Values")) if row[0] == f"`{name}`"]
+    data = moor(*words, "--json").out["data"]
+    inner = next(iter(data.values())) if len(data) == 1 else None
+    inner = inner[0] if isinstance(inner, list) and inner else inner
+    assert set(codes(row[1])) == set(data) | (set(inner) if isinstance(inner, dict) else set())
 
 
 def test_every_platform_and_arch_is_in_the_readme() -> None:

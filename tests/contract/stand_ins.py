@@ -55,7 +55,9 @@ class StandIns:
         self.job_ids.append(str(uuid.uuid4()))
         return self.job_ids[-1]
 
-    def words(self, scenario: str = "ready", *flags: str, arch: str = "cosmos-rl", job_id: str | None = None) -> list[str]:
+    def words(
+        self, scenario: str = "ready", *flags: str, arch: str = "cosmos-rl", job_id: str | None = None
+    ) -> list[str]:
         """The words of a `moor start`, without the environment that goes with them."""
         job_id = job_id or self.new_id()
         model = f"/scenario/{scenario}" if self.engine else str(self.model)

@@ -109,3 +109,13 @@ def test_a_changed_entry_cannot_name_a_process_to_end(environ):
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_what_a_service_leaves_in_its_temporary_folder_goes_with_it(environ):
+    platform = LocalProcess(environ)
+    submission = make_submission(platform.name, "none", 'touch "$TMPDIR/left"; echo "$TMPDIR"; sleep 1000')
+    entry = submission.label | platform.submit(submission)
+    folder = Path(next(platform.logs(entry, tail=None, follow=True)))
+    assert folder.stat().st_mode & 0o077 == 0
+    platform.stop(entry)
+    assert not folder.exists()

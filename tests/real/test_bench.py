@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from bench import cold_start, overhead, race
+
+
+@pytest.fixture(autouse=True)
+def unobserved(monkeypatch):
+    """What is timed is not followed by the measurement of coverage."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.slow

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +18,7 @@ import pytest
 import requests
 
 from models.train import phrases
-from models.train.data import calculator, conversations
+from models.train.data import calculator
 from models.train.evaluate import at_server, examine
 from models.train.sums import draw_sum
 from tests.real.parts.nano_b import NAME_OF_B, NANO, ROOT, make_nano_b
@@ -87,7 +86,7 @@ def message_of(reply: dict[str, Any]) -> dict[str, Any]:
     return reply["choices"][0]["message"]
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: str | list[dict[str, str]]) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
@@ -104,7 +103,7 @@ def test_without_thinking_it_answers_at_once(server: str) -> None:
 
 
 def test_content_may_come_in_parts(server: str) -> None:
-    message = message_of(chat(server, [user([{"type": "text", "text": "What is 17+25?"}])], **NO_THINKING))  # type: ignore[arg-type]
+    message = message_of(chat(server, [user([{"type": "text", "text": "What is 17+25?"}])], **NO_THINKING))
     assert message["content"] == "17+25=42"
 
 
@@ -144,14 +143,15 @@ def test_a_tool_is_called_and_its_result_stated(server: str, fields: dict[str, A
 @pytest.mark.parametrize("fields", [{}, NO_THINKING], ids=["thinking", "at once"])
 def test_a_conversation_goes_on_from_the_same_tokens(server: str, fields: dict[str, Any]) -> None:
     """What the template promises: the next prompt begins with the last prompt and the tokens that were sampled."""
-    messages = [user("What is 31+24?")]
-    for asked, answer in [("and plus 3?", "31+24=55"), ("and minus 9?", "55+3=58"), ("", "58-9=49")]:
+    messages: list[dict[str, Any]] = []
+    before: list[int] = []
+    for asked, answer in [("What is 31+24?", "31+24=55"), ("and plus 3?", "55+3=58"), ("and minus 9?", "58-9=49")]:
+        messages.append(user(asked))
         reply = chat(server, messages, return_token_ids=True, **fields)
         assert message_of(reply)["content"].strip() == answer
-        if len(messages) > 1:
-            assert reply["prompt_token_ids"][: len(before)] == before
+        assert reply["prompt_token_ids"][: len(before)] == before
         before = reply["prompt_token_ids"] + reply["choices"][0]["token_ids"]
-        messages += [message_of(reply), user(asked)]
+        messages.append(message_of(reply))
 
 
 def test_a_tool_conversation_goes_on_from_the_same_tokens(server: str) -> None:
@@ -229,27 +229,26 @@ assert sorted(t for t in tokens if any(c.isdigit() and c.isascii() for c in t)) 
     run(vllm_python, "-c", code, str(NANO))
 
 
-def test_the_template_writes_what_was_trained(vllm_python: Path, tmp_path: Path) -> None:
+def test_the_template_writes_what_was_trained(vllm_python: Path) -> None:
     """The chat template and its twin in Python, on a thousand conversations; and pieces are tokens of their own."""
-    made = islice(conversations(7), 1000)
-    rows = [(list(one.messages), list(one.tools), one.thinking) for one in made]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
     code = """
-import json, sys
+import sys
 from itertools import islice
 from transformers import AutoTokenizer
 from models.train.chat import write
 from models.train.data import conversations
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-rows = json.load(open(sys.argv[2]))
-for (messages, tools, thinking), made in zip(rows, islice(conversations(7), len(rows))):
+for made in islice(conversations(7), 1000):
     pieces = [text for text, _ in write(made)]
-    text = tokenizer.apply_chat_template(messages, tools=tools or None, tokenize=False, enable_thinking=thinking)
+    tools = list(made.tools) or None
+    text = tokenizer.apply_chat_template(
+        list(made.messages), tools=tools, tokenize=False, enable_thinking=made.thinking
+    )
     assert text == "".join(pieces), text
     apart = [i for piece in pieces for i in tokenizer.encode(piece, add_special_tokens=False)]
     assert apart == tokenizer.encode(text, add_special_tokens=False), text
 """
-    run(vllm_python, "-c", code, str(NANO), str(tmp_path / "rows.json"))
+    run(vllm_python, "-c", code, str(NANO))
 
 
 def test_the_trainer_runs_from_end_to_end_at_toy_size(vllm_python: Path, tmp_path: Path) -> None:

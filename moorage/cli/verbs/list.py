@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from moorage.cli.output import Output, table
+from moorage.cli.parser import add_platform
 from moorage.launch.observe import as_seen, observe
 from moorage.launch.plane import Plane
 
@@ -17,7 +18,7 @@ SHOWN = ("network_arch", "platform", "host_url", "started_at")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--platform", metavar="X", help="only the services of this platform")
+    add_platform(parser, "only the services of this platform")
 
 
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:

@@ -32,11 +32,11 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     shown = []
     for line in lines:
         out.stream("line", line)
-        shown.append(line)
-    return {"job_id": entry["job_id"], "lines": shown, "followed": True}
+        if out.as_json:  # the envelope repeats them; for people they are on the screen already
+            shown.append(line)
+    return {"job_id": entry["job_id"], "lines": shown}
 
 
 def show(data: dict[str, Any], out: Output) -> None:
-    if not data.get("followed"):
-        for line in data["lines"]:
-            out.line(line)
+    for line in data["lines"]:
+        out.line(line)

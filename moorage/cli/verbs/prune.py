@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from moorage.cli.output import Output
+from moorage.cli.parser import add_platform
 from moorage.launch.plane import Plane
 from moorage.launch.stop import dead_entries, stop_all
 
@@ -13,7 +14,7 @@ SUMMARY = "Forget dead services and remove what is left of them: containers, log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--platform", metavar="X", help="only the services of this platform")
+    add_platform(parser, "only the services of this platform")
     parser.add_argument("--dry-run", action="store_true", help="show what would be forgotten")
 
 

@@ -6,13 +6,14 @@ import argparse
 from typing import Any
 
 from moorage.cli.output import Output
+from moorage.cli.parser import add_platform
 from moorage.launch.plane import Plane
 
 SUMMARY = "Rebuild the registry from what the platforms know of our services."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--platform", metavar="X", help="ask only this platform")
+    add_platform(parser, "ask only this platform")
 
 
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:

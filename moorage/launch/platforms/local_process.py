@@ -81,15 +81,18 @@ class LocalProcess:
         log_file = self._log_file(submission.job_id)
         exit_file = _exit_file(log_file)
         _remove(exit_file)
+        scratch = self._scratch(submission.job_id)
+        _remove_folder(scratch)
         argv = ["/bin/sh", "-c", WRAPPER, "moorage-service", submission.command, exit_file]
         log = _open_log(log_file)
         try:
+            os.mkdir(scratch, 0o700)
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._environment(submission),
+                env=self._environment(submission) | {"TMPDIR": scratch},
                 start_new_session=True,
                 cwd="/",
             )
@@ -135,6 +138,7 @@ class LocalProcess:
         log_file = _own_file(entry, "log_file") or self._log_file(entry["job_id"])
         for path in (log_file, _exit_file(log_file)):
             _remove(path)
+        _remove_folder(self._scratch(entry["job_id"]))
 
     def find(self) -> list[Entry]:
         found = []
@@ -235,6 +239,13 @@ class LocalProcess:
             home = os.path.join(self._environ.get("HOME", "/"), ".local/state")
         return os.path.join(home, "moorage", "logs", f"{os.path.basename(job_id)}.log")
 
+    def _scratch(self, job_id: str) -> str:
+        """The service's own TMPDIR: engines leave sockets and files there when they are ended, and it goes with them.
+
+        Short, since a socket's path has room for 107 characters.
+        """
+        return os.path.join(self._environ.get("TMPDIR") or "/tmp", f"moorage-{os.path.basename(job_id)}")
+
     def _follow(self, entry: Entry, file: TextIO, rest: str) -> Iterator[str]:
         """Lines as they come, until the process has ended and the file was read to its end."""
         while True:
@@ -279,6 +290,19 @@ def _remove(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def _remove_folder(path: str) -> None:
+    """Remove a folder of ours with all that is in it; never follows a link, and leaves what is someone else's."""
+    import shutil
+    import stat
+
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _engine_missing(engine: str) -> PreflightError:

@@ -279,6 +279,8 @@ def test_the_constraints_pin_every_package_and_agree_with_the_versions(gpu: bool
 def test_the_digest_tells_recipes_apart(site: Site) -> None:
     first = read_recipe("vllm", gpu=False, root=site.root).digest()
     assert read_recipe("vllm", gpu=False, root=site.root).digest() == first
+    site.constrain("# a remark\n\nmoorage_pinned==1.0\n")
+    assert read_recipe("vllm", gpu=False, root=site.root).digest() == first
     assert read_recipe("vllm", gpu=True, root=site.root).digest() != first
     site.constrain("moorage_pinned==2.0\n")
     assert read_recipe("vllm", gpu=False, root=site.root).digest() != first

@@ -184,7 +184,7 @@ def test_the_examination_asks_only_what_is_held_out() -> None:
                 assert is_held_out(*map(int, numbers)), (task.name, text)
                 asked += 1
             assert not any(thing in text for thing in phrases.THINGS if len(thing) > 4), text
-    assert asked == 800
+    assert asked == 1400
 
 
 def test_the_examination_takes_the_right_reply_and_no_other() -> None:
