@@ -63,6 +63,7 @@ class StartPlan:
     gpus: str | None
     served_model_name: str | None
     program: str
+    python_module: str | None
     engine: str | None
     secret_names: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -116,6 +117,7 @@ class StartPlan:
             runtime=self.request.runtime,
             mounts=self.request.mounts,
             program=self.program,
+            python_module=self.python_module,
             engine=self.engine,
             secret_names=self.secret_names,
             label=label,
@@ -158,6 +160,7 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
         gpus=gpus,
         served_model_name=served_model_name(model_path) if command.family == "engine" else None,
         program=command.program,
+        python_module=command.python_module,
         engine=command.engine,
         secret_names=tuple(catalog.secret_names),
         warnings=_warnings(plane, arch, model_path, mounts, platform),

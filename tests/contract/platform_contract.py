@@ -297,6 +297,7 @@ def make_submission(platform: str, image: str, command: str, **changes: Any) -> 
         "runtime": None,
         "mounts": (),
         "program": "python3",
+        "python_module": None,
         "engine": None,
         "secret_names": ("HF_TOKEN",),
         "label": label,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,11 @@ def test_what_a_service_leaves_in_its_temporary_folder_goes_with_it(environ):
     assert folder.stat().st_mode & 0o077 == 0
     platform.stop(entry)
     assert not folder.exists()
+
+
+def test_a_python_without_the_servers_package_is_named(environ):
+    platform = LocalProcess({**environ, "MOORAGE_VLLM_PYTHON": sys.executable})
+    for changes in ({"engine": "vllm", "python_module": "vllm"}, {"python_module": "nvidia_tao_core"}):
+        submission = make_submission(platform.name, "none", "true", **changes)
+        with pytest.raises(PreflightError, match=changes["python_module"]):
+            platform.preflight(submission, pull="missing", report=lambda *_words, **_numbers: None)

@@ -37,6 +37,8 @@ class Submission(NamedTuple):
     """`SRC:DST[:ro]`"""
     program: str
     """What the command runs: must be on PATH where there is no container."""
+    python_module: str | None
+    """The package that a Python program must have; None: the program is the server."""
     engine: str | None
     """Whose Python environment a local process runs in; None: none."""
     secret_names: tuple[str, ...]

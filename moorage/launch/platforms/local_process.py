@@ -72,7 +72,7 @@ class LocalProcess:
                 f"local-process needs Linux, this is {sys.platform}", hint="use --platform local-docker"
             )
         self._check_model(submission)
-        self._program_path(submission)
+        self._check_module(submission, self._program_path(submission))
 
     def submit(self, submission: Submission) -> Entry:
         import subprocess
@@ -193,6 +193,22 @@ class LocalProcess:
                 hint="give the folder that holds config.json, or a hub model: hf_model://Qwen/Qwen3-0.6B",
             )
 
+    def _check_module(self, submission: Submission, python: str | None) -> None:
+        """A Python that lacks the server's package is missed now, and not by a service that dies."""
+        if submission.python_module is None:
+            return
+        import subprocess
+
+        ask = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({submission.python_module!r}) is None)"
+        env = self._inherited(submission)
+        if subprocess.run([python or submission.program, "-c", ask], env=env, cwd="/", check=False).returncode != 0:
+            raise PreflightError(
+                f"{python or submission.program} has no package {submission.python_module}: the arch "
+                f"{submission.network_arch} needs it on local-process",
+                code="program_missing",
+                hint="it comes in the arch's container image: use --platform local-docker",
+            )
+
     def _program_path(self, submission: Submission) -> str | None:
         """The engine's Python, or None when the program is on PATH. Raises PreflightError naming what is missing."""
         engine = submission.engine
@@ -214,9 +230,7 @@ class LocalProcess:
         return None
 
     def _environment(self, submission: Submission) -> dict[str, str]:
-        python = self._program_path(submission)
-        dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", *submission.secret_names}
-        env = {name: value for name, value in self._environ.items() if name not in dropped}
+        python, env = self._program_path(submission), self._inherited(submission)
         if python is not None and submission.engine is not None:
             from pathlib import Path
 
@@ -231,6 +245,13 @@ class LocalProcess:
         label = json.dumps(submission.label, ensure_ascii=True)
         place = {"MOORAGE_HOST": "127.0.0.1", "MOORAGE_PORT": str(submission.port), "MOORAGE_LABEL": label}
         return env | submission.env | submission.secret_env | place
+
+    def _inherited(self, submission: Submission) -> dict[str, str]:
+        """The caller's environment without its secrets and, for an engine, without what belongs to another Python."""
+        dropped = set(submission.secret_names)
+        if submission.engine is not None:
+            dropped |= {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+        return {name: value for name, value in self._environ.items() if name not in dropped}
 
     def _log_file(self, job_id: str) -> str:
         """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
