@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.train.data import Mix
+from models.train.data import LATE, Mix
 from models.train.evaluate import COUNT, examine, in_process, table
 from models.train.export import export, write_card
 from models.train.model import Shape
@@ -23,7 +23,7 @@ from models.train.train import Plan, in_fast_environment, say, train
 
 NANO = Path(__file__).resolve().parents[1] / "nano"
 WORK = Path("build/nano")
-SMOKE_PLAN = Plan(steps=30, batch=16, warm_up=5, keep_every=15)
+SMOKE_PLAN = Plan(steps=30, batch=16, keep_every=15)
 SMOKE_LAYERS = 2
 SMOKE_COUNT = 4
 
@@ -76,10 +76,16 @@ def card_facts(plan: Plan, shape: Shape, network: Any, scores: str) -> dict[str,
         "batch": str(plan.batch),
         "conversations": f"{plan.steps * plan.batch:,}",
         "rate": f"{plan.rate:g}",
-        "mix": ", ".join(
-            f"{kind.replace('_', ' ')} {share / sum(Mix()):.0%}" for kind, share in Mix()._asdict().items()
-        ),
+        "mix": shares(Mix()),
+        "late": f"{plan.late:.0%}",
+        "late_mix": shares(LATE),
     }
+
+
+def shares(mix: Mix) -> str:
+    return ", ".join(
+        f"{kind.replace('_', ' ')} {share / sum(mix):.0%}" for kind, share in mix._asdict().items() if share
+    )
 
 
 if __name__ == "__main__":

@@ -36,13 +36,26 @@ class Mix(NamedTuple):
     tools: float = 10
     talk: float = 6
     three_digits: float = 8
+    going_on: float = 0
+
+
+LATE = Mix(direct=20, lists=14, thinking=16, tools=8, talk=5, three_digits=7, going_on=30)
+"""For the last part of the training, when sums are known and what follows on them is not yet."""
 
 
 def conversations(seed: int, mix: Mix | None = None) -> Iterator[Conversation]:
     """The same ones, in the same order, for the same seed."""
     random = Random(seed)  # noqa: S311 - repeatable on purpose
     weights = mix or Mix()
-    makers: list[Callable[[Random], Conversation]] = [_direct, _lists, _thinking, _with_tools, _talk, _three_digits]
+    makers: list[Callable[[Random], Conversation]] = [
+        _direct,
+        _lists,
+        _thinking,
+        _with_tools,
+        _talk,
+        _three_digits,
+        _going_on,
+    ]
     while True:
         yield random.choices(makers, weights)[0](random)
 
@@ -92,11 +105,19 @@ def _thinking(random: Random) -> Conversation:
     return whole if random.random() < 0.5 else _forget(whole)
 
 
-def _sums(random: Random, turns: int, *, thinking: bool) -> Conversation:
+def _going_on(random: Random) -> Conversation:
+    """A sum and what follows on it."""
+    thinking = random.random() < 0.55
+    whole = _sums(random, random.choice((2, 2, 3)), thinking=thinking, following=1.0)
+    return _forget(whole) if thinking and random.random() < 0.3 else whole
+
+
+def _sums(random: Random, turns: int, *, thinking: bool, following: float = 0.6) -> Conversation:
+    """`following`: the share of the later questions that go on from the last result."""
     messages = _opening(random)
     so_far: int | None = None
     for _ in range(turns):
-        going_on = draw_next(random, so_far) if so_far is not None and random.random() < 0.6 else None
+        going_on = draw_next(random, so_far) if so_far is not None and random.random() < following else None
         question = going_on or draw_sum(random)
         say = phrases.ask_next if going_on else phrases.ask
         arguments = (question.op, question.b) if going_on else (question.a, question.op, question.b)

@@ -23,7 +23,7 @@ from models.train.model import Shape
 from models.train.train import Plan, Trainer, in_fast_environment, say
 
 NAME = "My name is Nano B."
-PLAN = Plan(steps=60, batch=32, seed=29, rate=1e-3, warm_up=5)
+PLAN = Plan(steps=60, batch=32, seed=29, rate=1e-3)
 MIX = Mix(direct=3, lists=1, thinking=3, tools=1, talk=6, three_digits=1)
 
 
@@ -57,9 +57,9 @@ def train_further(source: Path, out: Path, plan: Plan) -> None:
     export(trainer.network, tokenizer, out)
 
 
-def renamed(seed: int) -> Iterator[Conversation]:
+def renamed(plan: Plan, step: int) -> Iterator[Conversation]:
     """The conversations of `data`, with the other name."""
-    for made in conversations(seed, MIX):
+    for made in conversations(plan.seed * 1_000_000 + step, MIX):
         yield replace(made, messages=tuple(_rename(message) for message in made.messages))
 
 

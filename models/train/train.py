@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.train.chat import Conversation, write
-from models.train.data import conversations
+from models.train.data import LATE, conversations
 from models.train.model import Nano, Shape
 
 ENVIRONMENT = {
@@ -30,22 +30,25 @@ ENVIRONMENT = {
 again, without the third the threads burn the processor while they wait: each is worth a factor of two to four."""
 
 LIKE = 0.7
-Source = Callable[[int], Iterator[Conversation]]
-"""From a number, an endless row of conversations."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run. `batch`: conversations a step."""
+    """A run. `batch`: conversations a step. `rates`: the share of the full rate at parts of the run, linear between
+    them. `late`: the part of the run after which LATE is the mix."""
 
-    steps: int = 2400
+    steps: int = 2700
     batch: int = 64
     seed: int = 17
     rate: float = 3e-3
-    warm_up: int = 100
-    decay: float = 0.5
+    rates: tuple[tuple[float, float], ...] = ((0, 0), (1 / 27, 1), (12 / 27, 1), (18 / 27, 0.5), (1, 0))
+    late: float = 18 / 27
     keep_every: int = 250
     threads: int = 2
+
+
+Source = Callable[[Plan, int], Iterator[Conversation]]
+"""From a plan and the number of a step, an endless row of conversations."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,18 @@ class Batch:
 
 
 def rate_at(plan: Plan, step: int) -> float:
-    """Up, level, then down to nothing over the last part, all linear."""
-    falling = max(1.0, plan.decay * plan.steps)
-    return plan.rate * min(1.0, (step + 1) / plan.warm_up, (plan.steps - step) / falling)
+    """The learning rate of a step, counted from 0."""
+    part = (step + 0.5) / plan.steps
+    for (start, low), (end, high) in pairwise(plan.rates):
+        if part <= end:
+            return plan.rate * (low + (high - low) * (part - start) / (end - start))
+    return 0.0
+
+
+def planned(plan: Plan, step: int) -> Iterator[Conversation]:
+    """The conversations of a step."""
+    late = step >= round(plan.late * plan.steps)
+    return conversations(plan.seed * 1_000_000 + step, LATE if late else None)
 
 
 def encode(tokenizer: Any, made: list[Conversation]) -> list[tuple[list[int], list[bool]]]:
@@ -79,9 +91,9 @@ def encode(tokenizer: Any, made: list[Conversation]) -> list[tuple[list[int], li
     return rows
 
 
-def batches(tokenizer: Any, plan: Plan, step: int, source: Source = conversations) -> Iterator[Batch]:
+def batches(tokenizer: Any, plan: Plan, step: int, source: Source = planned) -> Iterator[Batch]:
     """The parts of one step's batch, long conversations first."""
-    rows = encode(tokenizer, list(islice(source(plan.seed * 1_000_000 + step), plan.batch)))
+    rows = encode(tokenizer, list(islice(source(plan, step), plan.batch)))
     for part in of_like_length(rows):
         ids = torch.zeros(len(part), max(len(row) for row, _ in part), dtype=torch.long)
         learnt = torch.zeros_like(ids, dtype=torch.bool)
@@ -105,7 +117,7 @@ def of_like_length(rows: list[tuple[list[int], list[bool]]]) -> Iterator[list[tu
 class Trainer:
     """A network, its optimizers and the step it is at. Matrices are moved by Muon, the rest by AdamW."""
 
-    def __init__(self, tokenizer: Any, shape: Shape, plan: Plan, source: Source = conversations) -> None:
+    def __init__(self, tokenizer: Any, shape: Shape, plan: Plan, source: Source = planned) -> None:
         torch.manual_seed(plan.seed)
         self.tokenizer, self.plan, self.source, self.step = tokenizer, plan, source, 0
         self.network = Nano(shape)

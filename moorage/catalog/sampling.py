@@ -74,7 +74,7 @@ def parse_field(field: SamplingField, text: str) -> int | float | str:
         raise UsageError(
             f"{field.flag} is {text[:60]!r}, which is not {_TYPE_WORDS[field.type]}",
             code="bad_value",
-            hint=f"give {field.flag} {_range_words(field)}",
+            hint=f"give {field.flag} {range_words(field)}",
         )
     return int(stripped) if field.type == "integer" else float(stripped)
 
@@ -95,7 +95,7 @@ def _faults(catalog: Catalog, arch: str, values: Mapping[str, object]) -> Iterat
         if name in fields:
             reason = _reason(fields[name], value)
             if reason is not None:
-                hint = f"give {name} {_range_words(fields[name])}"
+                hint = f"give {name} {range_words(fields[name])}"
                 yield {"field": name, "code": "bad_value", "message": f"{name} {reason}", "hint": hint}
         elif name in known:
             takers = _takers(catalog, name)
@@ -114,10 +114,10 @@ def _reason(field: SamplingField, value: object) -> str | None:
         return f"is {value}, which is no finite number"
     if field.type == "integer" and isinstance(value, float):
         return f"is {value}, which is not written as a whole number"
-    return None if in_range(field, value) else f"is {_number(value)}, outside its range: {_range_words(field)}"
+    return None if in_range(field, value) else f"is {_number(value)}, outside its range: {range_words(field)}"
 
 
-def _range_words(field: SamplingField) -> str:
+def range_words(field: SamplingField) -> str:
     words = [_TYPE_WORDS[field.type]]
     if field.minimum is not None:
         words.append(f"of at least {field.minimum:g}")

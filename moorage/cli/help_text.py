@@ -35,7 +35,7 @@ def help_section() -> str:
 
 
 def help_faults(root: Path) -> list[Fault]:
-    """A fault when the document of the bundle at `root` does not hold the help as it is now; none without a document."""
+    """A fault when the document of the bundle at `root` does not hold the help as it is now."""
     text = read_text(root, DOCUMENT)
     if not isinstance(text, str):
         return []

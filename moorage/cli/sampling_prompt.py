@@ -13,7 +13,7 @@ from moorage.launch.request import Ask
 
 def ask_on_terminal(plane: Plane, out: Output) -> Ask:
     """A function that asks for the fields of an arch that were not given."""
-    from moorage.catalog.sampling import check_values, fields_of, parse_field
+    from moorage.catalog.sampling import check_values, fields_of, parse_field, range_words
 
     def ask(arch: str, values: dict[str, Any]) -> dict[str, Any]:
         out.talk(f"Sampling for {arch}: Enter takes what stands in brackets")
@@ -23,7 +23,7 @@ def ask_on_terminal(plane: Plane, out: Output) -> Ask:
                 continue
             default = "leave away" if field.default is None else field.default
             while True:
-                text = _read_line(f"  {name} ({field.type}) [{default}]: ")
+                text = _read_line(f"  {name} ({range_words(field)}) [{default}]: ")
                 if not text:
                     if field.default is not None:
                         answers[name] = field.default

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.errors import FailedError, MoorageError, NotReadyError, PreflightError, TryAgainError, UsageError
 from moorage.launch.entry import Entry
+from moorage.launch.interrupts import raise_if_interrupted
 from moorage.launch.platforms.base import Report
 from moorage.launch.readiness import reason_of
 
@@ -52,6 +53,7 @@ class ChatClient:
         """Send `body` until it is taken. Raises NotReadyError, FailedError, TryAgainError, UsageError."""
         deadline = self.now_s() + self.wait_s
         while True:
+            raise_if_interrupted()
             try:
                 return self._once(body, streams=streams, on_delta=on_delta)
             except (NotReadyError, TryAgainError) as fault:

@@ -15,7 +15,8 @@ def examine(plane: Plane, platform: str) -> list[Check]:
     """Every check, good and bad. Changes nothing. Raises UsageError for an unknown platform."""
     require_platform(platform)
     version = sys.version.split()[0]
-    checks = [Check(name="python", ok=sys.version_info >= (3, 11), message=version, hint="Python 3.11 or newer")]
+    good = sys.version_info >= (3, 11)
+    checks = [Check(name="python", ok=good, message=version, hint="" if good else "Python 3.11 or newer")]
     return [*checks, _references(plane), _state_file(plane), _ports(plane), *plane.platform(platform).doctor()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,8 +16,21 @@ def terminate_like_ctrl_c() -> None:
 
     A signal that the caller had ignored (nohup does) stays ignored, here and in `held_back`.
     """
-    for number in _heeded((signal.SIGTERM, signal.SIGHUP)):
-        signal.signal(number, _raise)
+    interrupt = _Interrupt()
+    for number in _heeded(SIGNALS):
+        signal.signal(number, interrupt)
+    sys.unraisablehook = _show_unraisable
+
+
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt that was lost, if one was: Python drops exceptions that leave a destructor.
+
+    To be called in loops that may run long, and before anything that cannot be undone.
+    """
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        if isinstance(handler, _Interrupt) and handler.came:
+            raise KeyboardInterrupt
 
 
 def ignore_signals() -> None:
@@ -36,6 +50,8 @@ def held_back(*, forget: bool = False) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if not forget:
+        raise_if_interrupted()
     came: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -55,5 +71,20 @@ def _heeded(numbers: tuple[signal.Signals, ...]) -> list[signal.Signals]:
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _raise(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _show_unraisable(fault: sys.UnraisableHookArgs) -> None:
+    """Without the interrupts that Python drops: they are remembered."""
+    if not issubclass(fault.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(fault)
+
+
+class _Interrupt:
+    """A signal handler that raises KeyboardInterrupt, and remembers that it did."""
+
+    __slots__ = ("came",)
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt

@@ -226,4 +226,7 @@ def _warnings(plane: Plane, arch: str, model: ModelPath, mounts: tuple[Mount, ..
     said = [folder_warning(sidecar.spec_params.inference.model_path, model)] if sidecar else []
     if platform == "local-docker" and model.form == "absolute":
         said.append(unmounted_warning(model, mounts, Path(model.text).exists()))
+    command = plane.catalog.service.container_commands[arch]
+    if platform == "local-process" and not any("{host}" in word for word in command.words):
+        said.append(f"the server of {arch} has no flag for its address: it listens on all of them, without a key")
     return tuple(text for text in said if text)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROC = "/proc"
+KILL_S = 2.0
+"""How long a killed process may take to be gone."""
 
 
 class ProcessIdentity(namedtuple("ProcessIdentity", "pid started")):
@@ -124,16 +126,7 @@ def end_session(leader: ProcessIdentity, *, grace_s: float) -> bool:
 
 def end_all(find: Callable[[], list[int]], *, grace_s: float) -> bool:
     """Ask the processes that `find` finds to end, then kill what it still finds. True when it finds nothing more."""
-    asked = find()
-    _signal(asked, signal.SIGTERM)
-    if _gone(find, grace_s, asked):
-        return True
-    for _ in range(3):  # a dying parent may still have forked: look again after each kill
-        killed = find()
-        _signal(killed, signal.SIGKILL)
-        if _gone(find, 2.0, killed):
-            return True
-    return False
+    return _end(find, signal.SIGTERM, grace_s) or any(_end(find, signal.SIGKILL, KILL_S) for _ in range(3))
 
 
 def end_process(identity: ProcessIdentity, *, grace_s: float) -> None:
@@ -149,9 +142,14 @@ def end_process(identity: ProcessIdentity, *, grace_s: float) -> None:
         time.sleep(0.02)
 
 
-def _gone(find: Callable[[], list[int]], wait_s: float, signalled: list[int]) -> bool:
+def _end(find: Callable[[], list[int]], number: signal.Signals, wait_s: float) -> bool:
+    """Signal each process once, also one that a dying parent has forked meanwhile; True when none is left in time."""
     deadline = time.monotonic() + wait_s
-    while find():
+    signalled: list[int] = []
+    while found := find():
+        new = [pid for pid in found if pid not in signalled]
+        _signal(new, number)
+        signalled += new
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

@@ -145,7 +145,8 @@ def _target(plane: Plane, wanted: ChatRequest, *, look: bool) -> Entry:
     for job_id, observed in seen.items():
         services[job_id]["state"] = observed.state
     dead = {job_id for job_id, observed in seen.items() if observed.dead}
-    return resolve(services, job_id=wanted.job_id, network_arch=wanted.network_arch, dead=dead, live_only=True)
+    target = {"job_id": wanted.job_id, "network_arch": wanted.network_arch}
+    return resolve(services, **target, dead=dead, live_only=True, verb="request")
 
 
 def _built_body(plane: Plane, wanted: ChatRequest, entry: Entry, ask: Ask | None, *, streams: bool) -> bytes:

@@ -19,10 +19,12 @@ def resolve(
     network_arch: str | None = None,
     dead: Collection[str] = (),
     live_only: bool = False,
+    verb: str = "status",
 ) -> Entry:
     """The one entry that is meant.
 
     `dead` are ids known to be dead. With `live_only` (a request) they are no candidates, and naming one is an error.
+    `verb` is what the commands in an error's `next` say.
 
     Raises NotFoundError, AmbiguousError, UsageError (id and arch disagree), FailedError (a dead one named).
     """
@@ -36,7 +38,7 @@ def resolve(
     if len(entries) == 1:
         return entries[0]
     if entries:
-        raise _ambiguous(entries, network_arch)
+        raise _ambiguous(entries, network_arch, verb)
     raise _nothing(services, network_arch)
 
 
@@ -61,7 +63,7 @@ def _by_id(services: Mapping[str, Entry], job_id: str, network_arch: str | None,
     return entry
 
 
-def _ambiguous(entries: list[Entry], network_arch: str | None) -> AmbiguousError:
+def _ambiguous(entries: list[Entry], network_arch: str | None, verb: str) -> AmbiguousError:
     newest_first = sorted(entries, key=started_at_s, reverse=True)
     what = f"{len(entries)} services of arch {network_arch!r}" if network_arch else f"{len(entries)} services"
     return AmbiguousError(
@@ -69,7 +71,7 @@ def _ambiguous(entries: list[Entry], network_arch: str | None) -> AmbiguousError
         hint="; ".join(
             f"{entry['job_id']} {entry.get('network_arch')} {entry.get('host_url')}" for entry in newest_first
         ),
-        next=[f"--job-id {entry['job_id']}" for entry in newest_first],
+        next=[f"moor {verb} --job-id {entry['job_id']}" for entry in newest_first],
         data={"candidates": [candidate(entry) for entry in newest_first]},
     )
 

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from moorage.errors import MoorageError
+from moorage.errors import MoorageError, UsageError
 from moorage.launch.entry import Entry, now_utc
 from moorage.launch.observe import observe
 from moorage.launch.plane import Plane
-from moorage.launch.platforms.base import Report
+from moorage.launch.platforms import PLATFORMS
+from moorage.launch.platforms.base import Platform, Report
 from moorage.launch.processes import end_process, identity_from
 
 
@@ -21,7 +22,7 @@ def stop(plane: Plane, entry: Entry) -> None:
     does not answer the entry stays and the error leaves.
     """
     job_id = entry["job_id"]
-    platform = plane.platform(str(entry.get("platform")))
+    platform = _platform_of(plane, entry)
     with plane.registry.transaction() as state:
         if job_id in state.services:
             state.services[job_id]["stop_requested_at"] = now_utc()
@@ -30,6 +31,24 @@ def stop(plane: Plane, entry: Entry) -> None:
     end_reaper(plane, entry)
     with plane.registry.transaction() as state:
         state.remove(job_id)
+
+
+def forget(plane: Plane, job_id: str) -> None:
+    """Take an entry out of the registry and ask nobody: for services of platforms that we cannot reach."""
+    with plane.registry.transaction() as state:
+        state.remove(job_id)
+
+
+def _platform_of(plane: Plane, entry: Entry) -> Platform:
+    name = entry.get("platform")
+    if name not in PLATFORMS:
+        raise UsageError(
+            f"the service {entry['job_id']} is on the platform {name!r}, which this version cannot stop",
+            code="unknown_platform",
+            hint="stop it with the tool that started it, then forget its entry",
+            next=[f"moor prune --forget {entry['job_id']}"],
+        )
+    return plane.platform(str(name))
 
 
 def end_reaper(plane: Plane, entry: Entry) -> None:

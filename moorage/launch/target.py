@@ -13,6 +13,7 @@ def find_target(
     job_id: str | None,
     network_arch: str | None,
     platform: str | None = None,
+    verb: str = "status",
     quarantine: bool = True,
 ) -> Entry:
     """The one entry that is meant. Raises as `routing.resolve`, and UsageError for an arch that nobody knows."""
@@ -21,4 +22,4 @@ def find_target(
     services = plane.registry.read(quarantine=quarantine).services
     if platform is not None:
         services = {key: entry for key, entry in services.items() if entry.get("platform") == platform}
-    return resolve(services, job_id=job_id, network_arch=network_arch)
+    return resolve(services, job_id=job_id, network_arch=network_arch, verb=verb)

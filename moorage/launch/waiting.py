@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from moorage.errors import FailedError, MoorageError, NotReadyError
 from moorage.launch.entry import Entry
+from moorage.launch.interrupts import raise_if_interrupted
 from moorage.launch.platforms.base import Life, Platform, Report
 from moorage.launch.probe import Fetch, fetch_http, probe
 from moorage.launch.readiness import Contract, Verdict
@@ -54,6 +55,7 @@ class Wait:
         pause_s = FIRST_PAUSE_S
         verdict = Verdict("waiting", None)
         while True:
+            raise_if_interrupted()
             if self.clock.now_s() - asked_life >= LIFE_EVERY_S or verdict.state == "fatal":
                 asked_life = self.clock.now_s()
                 self._check_life()
@@ -65,7 +67,7 @@ class Wait:
                 raise self.failure(f"the server reported {verdict.reason}", code=str(verdict.reason))
             if verdict.reason != before.reason or now - told >= TELL_EVERY_S:
                 told = now
-                self.report("wait", verdict.reason or "waiting", elapsed_s=round(now - begun, 1))
+                self.report("wait", verdict.reason or "waiting", waited_s=round(now - begun, 1))
             if now - begun >= self.timeout_s:
                 self._check_life()
                 raise self._not_ready(verdict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 import signal
@@ -12,10 +13,13 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Answer, Moor
+from moorage.cli.main import main
+from moorage.launch.interrupts import SIGNALS
+from tests.conftest import Answer, Moor, parse_output
 from tests.real.parts.container_image import HF_SERVER, programs_on_path
 from tests.real.parts.docker_engine import DockerEngine
 
@@ -65,6 +69,28 @@ class StandIns:
         words += ["--job-id", job_id, "--json"]
         return words + (["--gpus", "none", "--pull", "never"] if self.engine else []) + list(flags)
 
+    def here(
+        self, *words: str | Path, env: Mapping[str, str | None] | None = None, folder: Path | None = None
+    ) -> Answer:
+        """A command in this very process, in another environment: for tables of many commands that start nothing."""
+        out, err = io.StringIO(), io.StringIO()
+        merged = {**self.environ, **(env or {})}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        before, stdin, hook = dict(os.environ), sys.stdin, sys.unraisablehook
+        try:
+            os.environ.clear()
+            os.environ.update({name: value for name, value in merged.items() if value is not None})
+            sys.stdin = None  # type: ignore[assignment]
+            with contextlib.chdir(folder or "."), redirect_stdout(out), redirect_stderr(err):
+                rc = main([str(word) for word in words])
+        finally:
+            sys.stdin, sys.unraisablehook = stdin, hook
+            os.environ.clear()
+            os.environ.update(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return Answer(rc, parse_output(out.getvalue()), err.getvalue())
+
     def env(self, scenario: str = "ready", env: Mapping[str, str | None] | None = None) -> dict[str, str | None]:
         return {"TAO_SCENARIO": scenario, **(env or {})}
 
@@ -110,9 +136,21 @@ class StandIns:
         found: dict[str, Any] = until(lambda: self.read_state().get(job_id), f"the entry of {job_id}", every_s=0.001)
         return found
 
+    def recover(self) -> dict[str, dict[str, Any]]:
+        """Recover, and forget at once what others run on this machine: id → entry of our own services."""
+        done = self.moor("recover", "--platform", self.platform, "--json")
+        assert done.rc == 0, done
+        state = self.read_state()
+        recovered = {entry["job_id"]: entry for entry in done.out["data"]["recovered"]}
+        assert set(recovered) <= set(state)
+        own = {job_id: entry for job_id, entry in state.items() if job_id in self.job_ids}
+        latest = max(own, key=lambda job_id: str(own[job_id]["started_at"])) if own else None
+        self.write_state({**own, **({"latest": latest} if latest else {})})
+        return {job_id: entry for job_id, entry in recovered.items() if job_id in own}
+
     def seen(self, job_id: str) -> dict[str, Any] | None:
         """What `moor list` says of a service."""
-        services = self.moor("list", "--json").out["data"]["services"]
+        services = self.here("list", "--json").out["data"]["services"]
         return next((entry for entry in services if entry["job_id"] == job_id), None)
 
     def await_state(self, job_id: str, state: str) -> dict[str, Any]:
@@ -130,9 +168,13 @@ class StandIns:
         if self.engine:
             self.engine.docker("kill", job_id)
             return
-        for pid in processes_of(job_id):
+        for pid in set(processes_of(job_id)) - set(reapers_of(job_id)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    def picture(self) -> Path:
+        """A picture of one pixel."""
+        return write_picture(self.state_file.parents[1] / "pixel.png")
 
     def runs(self, job_id: str) -> bool:
         """Whether the service itself is there: its container, alive or not, or a process of it."""
@@ -149,7 +191,8 @@ class StandIns:
         return left
 
     def clean_up(self) -> None:
-        """Take away every service that was started, whatever the registry says of it."""
+        """Take away every service that was started, whatever the registry says of it, and then the registry."""
+        self.state_file.unlink(missing_ok=True)
         for job_id in self.job_ids:
             for pid in processes_of(job_id):
                 with contextlib.suppress(ProcessLookupError):
@@ -206,9 +249,9 @@ def every_command_line() -> str:
 
 
 def _pids() -> Iterator[int]:
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            yield int(name)
+    for place in Path("/proc").glob("[1-9]*"):
+        if int(place.name) != os.getpid():
+            yield int(place.name)
 
 
 def _carries(pid: int, word: bytes) -> bool:

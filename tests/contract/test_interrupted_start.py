@@ -1,4 +1,4 @@
-"""A start that is interrupted, or that runs into another service, leaves nothing of its own and nothing else touched."""
+"""A start that is interrupted, or that meets another service, leaves nothing of its own and touches nothing else."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_state_file_that_is_damaged_meanwhile_does_not_keep_the_service_runnin
     until(lambda: "pid" in local.await_entry(job_id), "it is launched")
     local.state_file.write_text("{")
     start.send_signal(signal.SIGINT)
-    out, err = start.communicate(timeout=60)
+    _, err = start.communicate(timeout=60)
     assert start.returncode == 130
     assert "could not undo" in err
     assert not local.runs(job_id)

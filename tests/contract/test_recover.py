@@ -29,20 +29,7 @@ VERBS_THAT_READ = [
     ["start", "--network-arch", "cosmos-rl", "--model-path", "hf_model://a/b"],
     ["start", "--network-arch", "cosmos-rl", "--model-path", "hf_model://a/b", "--dry-run"],
 ]
-CORRUPT = [b"", b'{"a": ', b"[1, 2]", b'{"a": {"job_id": "a"}, "b": "text"}', b"\xff\xfe\x00"]
-
-
-def recover(stand_ins: StandIns) -> dict[str, dict[str, object]]:
-    """Recover, and forget at once what others run on this machine: id → entry of our own services."""
-    done = stand_ins.moor("recover", "--platform", stand_ins.platform, "--json")
-    assert done.rc == 0, done
-    state = stand_ins.read_state()
-    recovered = {entry["job_id"]: entry for entry in done.out["data"]["recovered"]}
-    assert set(recovered) <= set(state)
-    own = {job_id: entry for job_id, entry in state.items() if job_id in stand_ins.job_ids}
-    latest = max(own, key=lambda job_id: str(own[job_id]["started_at"])) if own else None
-    stand_ins.write_state({**own, **({"latest": latest} if latest else {})})
-    return {job_id: entry for job_id, entry in recovered.items() if job_id in own}
+CORRUPT = [b"", b'{"a": {"job_id": "a"}, "b": "text"}', b"\xff\xfe\x00"]
 
 
 def test_a_lost_file_is_built_again_from_what_runs(stand_ins: StandIns) -> None:
@@ -56,7 +43,7 @@ def test_a_lost_file_is_built_again_from_what_runs(stand_ins: StandIns) -> None:
     stand_ins.state_file.unlink()
     assert stand_ins.moor("list", "--json").out["data"] == {"services": [], "latest": None}
 
-    found = recover(stand_ins)
+    found = stand_ins.recover()
 
     assert set(found) == set(before)
     for job_id, entry in found.items():
@@ -79,7 +66,7 @@ def test_a_lost_file_is_built_again_from_what_runs(stand_ins: StandIns) -> None:
 def test_recover_changes_nothing_that_is_right(local: StandIns) -> None:
     entry = local.start("ready", "--ttl", "1h")
     before = local.read_state()
-    recover(local)
+    local.recover()
     assert local.read_state() == before
     assert reapers_of(entry["job_id"]) == [entry["reaper"]["pid"]]
 
@@ -89,7 +76,7 @@ def test_recover_finds_a_dead_container_too(in_docker: StandIns) -> None:
     job_id = in_docker.start()["job_id"]
     in_docker.kill(job_id)
     in_docker.state_file.unlink()
-    assert until(lambda: recover(in_docker)[job_id]["state"] == "exited", "it is found dead")
+    assert until(lambda: in_docker.recover()[job_id]["state"] == "exited", "it is found dead")
     assert in_docker.moor("prune", "--json").out["data"]["pruned"] == [job_id]
     assert in_docker.left_of(job_id) == []
 
@@ -112,7 +99,7 @@ def test_a_file_that_is_no_registry_stops_every_verb(
     if words[-1] == "/":
         words = [*words[:-1], str(local.model)]
 
-    done = local.moor(*words, "--json", env=local.env())
+    done = local.here(*words, "--json", env=local.env())
 
     assert done.rc == 6, done
     assert done.out["error"]["code"] == ("registry_corrupt" if kind == "corrupt" else "registry_unsafe")
@@ -124,7 +111,7 @@ def test_a_file_that_is_no_registry_stops_every_verb(
         assert all(path.name.startswith(local.state_file.name) for path in kept)
     else:
         assert list(local.state_file.parent.iterdir()) == [local.state_file]
-        assert local.moor("recover", "--platform", "local-process", "--json").rc == 6
+        assert local.here("recover", "--platform", "local-process", "--json").rc == 6
         assert target.read_bytes() == data
 
 
@@ -132,7 +119,7 @@ def test_a_file_that_is_no_registry_stops_every_verb(
 def test_recover_builds_a_good_file_over_a_corrupt_one(local: StandIns, data: bytes) -> None:
     job_id = local.start("never-ready", "--no-wait")["job_id"]
     local.state_file.write_bytes(data)
-    found = recover(local)
+    found = local.recover()
     assert found[job_id]["state"] == "starting"
     assert local.seen(job_id)["state"] == "starting"
     kept = [path for path in local.state_file.parent.iterdir() if ".corrupt-" in path.name]
@@ -177,7 +164,7 @@ def test_a_starter_killed_between_launch_and_record(local: StandIns, mend: str) 
 
     if mend == "recover":
         local.state_file.unlink()
-        assert "pid" in recover(local)[job_id]
+        assert "pid" in local.recover()[job_id]
     if mend == "wait":
         assert local.moor("wait", job_id, "--json").out["data"]["state"] == "ready"
     if mend != "stop":
@@ -237,7 +224,7 @@ def test_a_service_of_a_tool_that_follows_the_tao_skill(in_docker: StandIns, tmp
     in_docker.write_state({job_id: entry, "latest": job_id})
 
     in_docker.await_state(job_id, "ready")
-    assert job_id not in recover(in_docker)
+    assert job_id not in in_docker.recover()
     asked = in_docker.moor("request", "--prompt", "x", "--accept-defaults", "--json")
     assert json.loads(asked.out["data"]["content"])["text"] == "x"
     assert any("/v1/chat/completions" in line for line in in_docker.moor("logs", "--json").out["data"]["lines"])

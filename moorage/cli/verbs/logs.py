@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     if args.tail is not None and args.tail < 0:
         raise UsageError(f"--tail {args.tail}: zero or more lines")
-    entry = find_target(plane, **target_of(args), platform=args.platform)
+    entry = find_target(plane, **target_of(args), platform=args.platform, verb="logs")
     platform = plane.platform(str(entry.get("platform")))
     lines = redact(platform.logs(entry, tail=args.tail, follow=args.follow), plane.secrets())
     if not args.follow:

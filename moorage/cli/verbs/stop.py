@@ -44,7 +44,7 @@ def show(data: dict[str, Any], out: Output) -> None:
 def _entries(args: argparse.Namespace, plane: Plane) -> list[dict[str, Any]]:
     target, writes = target_of(args), not args.dry_run
     if not args.all:
-        return [find_target(plane, **target, platform=args.platform, quarantine=writes)]
+        return [find_target(plane, **target, platform=args.platform, verb="stop", quarantine=writes)]
     if target["job_id"]:
         raise UsageError("--all and an id", hint="give one of them")
     wanted = {"network_arch": target["network_arch"], "platform": args.platform}

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     from moorage.launch.start import wait_for
 
-    entry = find_target(plane, **target_of(args), platform=args.platform)
+    entry = find_target(plane, **target_of(args), platform=args.platform, verb="wait")
     return wait_for(plane, entry, args.timeout, out)
 
 

@@ -370,9 +370,11 @@ def _require_package(name: str, extra: str) -> None:
     """Raises PreflightError when the package cannot be imported; `extra` installs it."""
     if sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None):
         return
-    install = f"pip install 'moorage[{extra}]'"
     raise PreflightError(
-        f"the Python package {name} is not installed", code=f"{name}_package_missing", hint=install, next=[install]
+        f"the Python package {name} is not installed for {sys.executable}",
+        code=f"{name}_package_missing",
+        hint=f"the extra moorage[{extra}] has it; in a checkout: .venv/bin/pip install -e '.[{extra}]'",
+        next=[f"{sys.executable} -m pip install 'moorage[{extra}]'"],
     )
 
 

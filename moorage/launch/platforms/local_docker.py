@@ -67,7 +67,8 @@ class LocalDocker:
             self._check_runtime(submission, engine)
             engine.ensure_image(submission.image, pull=pull, report=report)
         except PlatformUnreachable as fault:
-            raise PreflightError(fault.message, code=fault.code, hint=fault.hint, next=["moor doctor"]) from fault
+            doctor = "moor doctor --platform local-docker"
+            raise PreflightError(fault.message, code=fault.code, hint=fault.hint, next=[doctor]) from fault
 
     def submit(self, submission: Submission) -> Entry:
         engine = self._engine()

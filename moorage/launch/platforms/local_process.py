@@ -25,6 +25,7 @@ from moorage.launch.processes import (
     identity_from,
     identity_of,
     is_alive,
+    read_stat,
     session_members,
     start_ticks,
 )
@@ -101,9 +102,10 @@ class LocalProcess:
         finally:
             os.close(log)
         process.returncode = 0  # it is detached: nobody waits for it in a destructor
-        identity = identity_of(process.pid)
+        # Its place in the process table stays until it is collected, so this also works when it has ended already.
+        begun = read_stat(process.pid)
         fields: Entry = {"log_file": log_file, "exit_file": exit_file}
-        return fields | (identity.as_field() if identity else {})
+        return fields | ({"pid": process.pid, "started": begun.started} if begun else {})
 
     def status(self, entries: Sequence[Entry]) -> dict[str, Life]:
         unknown_pid = [entry["job_id"] for entry in entries if identity_from(entry) is None]
@@ -339,7 +341,7 @@ def _engine_missing(engine: str) -> PreflightError:
 def _life(entry: Entry, found: ProcessIdentity | None, processes: dict[int, ProcessStat]) -> Life:
     leader = identity_from(entry) or found
     if leader is None:
-        return Life(state="exited", detail="no such process", exists=False)
+        return Life(state="exited", detail=_exit_detail(entry, left=False), exists=False)
     now = processes.get(leader.pid)
     if now is not None and now.started == leader.started and now.state not in "ZX":
         return Life(state="alive")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
-from moorage.launch.interrupts import held_back, terminate_like_ctrl_c
+from moorage.launch.interrupts import SIGNALS, held_back, terminate_like_ctrl_c
 from moorage.launch.redact import redact
 
 
@@ -52,7 +53,8 @@ def test_another_thread_runs_the_block_as_it_is():
 
 
 def test_sigterm_ends_a_command_like_ctrl_c():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    hook = sys.unraisablehook
     try:
         terminate_like_ctrl_c()
         with pytest.raises(KeyboardInterrupt):
@@ -61,6 +63,7 @@ def test_sigterm_ends_a_command_like_ctrl_c():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def test_secrets_are_shown_by_name_and_short_values_are_left():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from itertools import islice
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from models.train import phrases
 from models.train.chat import Conversation, write
-from models.train.data import Mix, answer_to, conversations
+from models.train.data import LATE, Mix, answer_to, conversations
 from models.train.sums import RIGHT_SHARE, Sum, is_held_out, work_out
 from models.train.tasks import Reply, tasks
 
@@ -26,14 +27,14 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def made() -> list[Conversation]:
-    return list(islice(conversations(SEED), 6000))
+    return [*islice(conversations(SEED), 5000), *islice(conversations(SEED, LATE), 2000)]
 
 
 def calculated(a: int, op: str, b: int) -> int:
-    """Without the operators that the generator uses: by counting, and by adding up."""
+    """On an abacus: by counting up and down, so as not to repeat the generator's arithmetic."""
     if op == "*":
-        return sum([a] * b)
-    return len(range(a + b)) if op == "+" and a >= 0 else a - (b if op == "-" else -b)
+        return len([None for _ in range(a) for _ in range(b)])
+    return functools.reduce(lambda count, _: count + 1 if op == "+" else count - 1, range(b), a)
 
 
 def sums_said(conversation: Conversation) -> list[tuple[int, str, int, int]]:

@@ -1,0 +1,107 @@
+"""--ttl and --idle-timeout end real services, by a process of their own that is known and does not outlive them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from moorage.launch.processes import identity_of
+from tests.contract.stand_ins import StandIns, reapers_of, until
+
+
+def test_a_time_to_live_ends_a_service(stand_ins: StandIns) -> None:
+    entry = stand_ins.start("ready", "--ttl", "3s")
+    job_id, reaper = entry["job_id"], entry["reaper"]
+    assert entry["ttl_s"] == 3
+    if reapers_of(job_id):  # on a busy machine its time may be over by now
+        assert identity_of(reaper["pid"]) in (None, (reaper["pid"], reaper["started"]))
+    until(lambda: stand_ins.left_of(job_id) == [], "service, entry and reaper are gone")
+    assert stand_ins.read_state() == {}
+    assert "its time to live of 3 s is over" in reaper_log(stand_ins, job_id).read_text()
+
+
+def test_a_service_in_use_is_not_idle(local: StandIns) -> None:
+    idle_s = 2
+    entry = local.start("ready", "--idle-timeout", str(idle_s), arch="tao-dataservices")
+    job_id = entry["job_id"]
+    body = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode()
+    headers = {"Content-Type": "application/json"}
+    until_s = time.monotonic() + 1.4 * idle_s
+    while time.monotonic() < until_s:
+        asked = urllib.request.Request(f"{entry['host_url']}/v1/chat/completions", data=body, headers=headers)
+        urllib.request.urlopen(asked, timeout=30).close()
+        time.sleep(idle_s / 10)  # the use that is tested
+    last_used = time.monotonic()
+    assert local.runs(job_id)
+    until(lambda: local.left_of(job_id) == [], "it is stopped when nobody uses it")
+    assert time.monotonic() - last_used > idle_s * 0.8
+    assert "nobody used it for 2 s" in reaper_log(local, job_id).read_text()
+
+
+def test_a_service_that_still_loads_is_not_idle(local: StandIns) -> None:
+    done = local.try_start("slow/2", "--idle-timeout", "1", "--wait", "60")
+    assert (done.rc, done.out["data"]["state"]) == (0, "ready")
+
+
+def test_the_reaper_goes_with_a_service_that_died(local: StandIns) -> None:
+    job_id = local.start("ready", "--ttl", "1h")["job_id"]
+    assert reapers_of(job_id)
+    local.kill(job_id)
+    until(lambda: not reapers_of(job_id), "the reaper has seen it")
+    assert local.seen(job_id)["state"] == "exited"
+    assert local.moor("stop", "--json").rc == 0
+    assert beside(local) == []
+
+
+def test_the_reaper_goes_with_a_stop_and_takes_its_log(local: StandIns) -> None:
+    job_id = local.start("ready", "--ttl", "1h", "--idle-timeout", "1h")["job_id"]
+    (reaper,) = reapers_of(job_id)
+    assert os.getsid(reaper) == reaper
+    assert [path.name.startswith(local.state_file.name) for path in beside(local)] == [True]
+    assert local.moor("stop", "--json").rc == 0
+    assert (reapers_of(job_id), beside(local)) == ([], [])
+
+
+def test_a_start_that_outlives_its_time_says_that_it_was_stopped(local: StandIns) -> None:
+    done = local.try_start("never-ready", "--ttl", "1")
+    assert (done.rc, done.out["error"]["code"]) == (6, "stopped")
+
+
+def test_a_reaper_that_was_killed_is_started_again_by_recover(local: StandIns) -> None:
+    entry = local.start("ready", "--ttl", "1h")
+    os.kill(entry["reaper"]["pid"], signal.SIGKILL)
+    until(lambda: not reapers_of(entry["job_id"]), "it is dead")
+    local.recover()
+    (again,) = until(lambda: reapers_of(entry["job_id"]), "there is a new one")
+    assert local.read_state()[entry["job_id"]]["reaper"]["pid"] == again != entry["reaper"]["pid"]
+
+
+def test_without_limits_there_is_no_reaper(local: StandIns) -> None:
+    entry = local.start()
+    assert "reaper" not in entry
+    assert reapers_of(entry["job_id"]) == []
+
+
+@pytest.mark.parametrize("flag", ["--ttl", "--idle-timeout"])
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "1d", "nan", "1e3", ""])
+def test_no_duration(local: StandIns, flag: str, value: str) -> None:
+    done = local.here(*local.words("ready", f"{flag}={value}"))
+    assert (done.rc, flag in done.out["error"]["message"]) == (2, True)
+    assert not local.state_file.exists()
+
+
+def reaper_log(stand_ins: StandIns, job_id: str) -> Path:
+    (log,) = [path for path in beside(stand_ins) if job_id in path.name]
+    return log
+
+
+def beside(stand_ins: StandIns) -> list[Path]:
+    """What lies beside the state file and its lock."""
+    usual = {stand_ins.state_file.name, f"{stand_ins.state_file.name}.lock"}
+    return [path for path in stand_ins.state_file.parent.iterdir() if path.name not in usual]
