@@ -43,19 +43,12 @@ LATE = Mix(direct=20, lists=14, thinking=16, tools=8, talk=5, three_digits=7, go
 """For the last part of the training, when sums are known and what follows on them is not yet."""
 
 
-def conversations(seed: int, mix: Mix | None = None) -> Iterator[Conversation]:
-    """The same ones, in the same order, for the same seed."""
+def conversations(seed: int, mix: Mix | None = None, right: float = RIGHT_SHARE) -> Iterator[Conversation]:
+    """The same ones, in the same order, for the same seed. `right`: the share of three-digit sums without a slip."""
     random = Random(seed)  # noqa: S311 - repeatable on purpose
     weights = mix or Mix()
-    makers: list[Callable[[Random], Conversation]] = [
-        _direct,
-        _lists,
-        _thinking,
-        _with_tools,
-        _talk,
-        _three_digits,
-        _going_on,
-    ]
+    makers: list[Callable[[Random], Conversation]] = [_direct, _lists, _thinking, _with_tools, _talk]
+    makers += [lambda drawn: _three_digits(drawn, right), _going_on]
     while True:
         yield random.choices(makers, weights)[0](random)
 
@@ -130,12 +123,12 @@ def _sums(random: Random, turns: int, *, thinking: bool, following: float = 0.6)
     return _all_learnt(messages, thinking=thinking)
 
 
-def _three_digits(random: Random) -> Conversation:
+def _three_digits(random: Random, right: float) -> Conversation:
     thinking = random.random() < 0.3
     messages = _opening(random)
     for _ in range(1 if thinking else random.randint(1, 3)):
         question = draw_three_digits(random)
-        work = work_out(question, None if random.random() < RIGHT_SHARE else random)
+        work = work_out(question, None if random.random() < right else random)
         messages.append({"role": "user", "content": phrases.ask(random, question.a, question.op, question.b)})
         messages.append(answer_to(question, work, thinking=thinking))
     return _all_learnt(messages, thinking=thinking)

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from models.train.chat import Conversation, write
 from models.train.data import LATE, conversations
 from models.train.model import Nano, Shape
+from models.train.sums import LAST_RIGHT_SHARE, RIGHT_SHARE
 
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": "4000000000",
@@ -35,14 +36,19 @@ LIKE = 0.7
 @dataclass(frozen=True)
 class Plan:
     """A run. `batch`: conversations a step. `rates`: the share of the full rate at parts of the run, linear between
-    them. `late`: the part of the run after which LATE is the mix."""
+    them. `late`: the part of the run after which LATE is the mix. `last`: the
+    part after which more of the three-digit sums slip, because a model got more of them right than its data."""
 
-    steps: int = 2700
+    steps: int = 2750
     batch: int = 64
     seed: int = 17
     rate: float = 3e-3
-    rates: tuple[tuple[float, float], ...] = ((0, 0), (1 / 27, 1), (12 / 27, 1), (18 / 27, 0.5), (1, 0))
-    late: float = 18 / 27
+    rates: tuple[tuple[float, float], ...] = (
+        *((0, 0), (100 / 2750, 1), (1200 / 2750, 1), (1800 / 2750, 0.5), (2700 / 2750, 0)),
+        *((2701 / 2750, 0.15), (1, 0)),
+    )
+    late: float = 1800 / 2750
+    last: float = 2700 / 2750
     keep_every: int = 250
     threads: int = 2
 
@@ -72,7 +78,8 @@ def rate_at(plan: Plan, step: int) -> float:
 def planned(plan: Plan, step: int) -> Iterator[Conversation]:
     """The conversations of a step."""
     late = step >= round(plan.late * plan.steps)
-    return conversations(plan.seed * 1_000_000 + step, LATE if late else None)
+    right = LAST_RIGHT_SHARE if step >= round(plan.last * plan.steps) else RIGHT_SHARE
+    return conversations(plan.seed * 1_000_000 + step, LATE if late else None, right)
 
 
 def encode(tokenizer: Any, made: list[Conversation]) -> list[tuple[list[int], list[bool]]]:
