@@ -21,7 +21,6 @@ from moorage.launch.engine_install import ensure_engine
 from tests.real.parts.absence import MARK, PartMissing, count_missing, real_is_required, require_real
 from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image, programs_on_path, unload
 from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
-from tests.real.parts.tiny_model import make_tiny_model
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_MARKS = ("docker", "vllm")
@@ -242,9 +241,9 @@ def vllm_python(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(vllm_python: Path, parts_cache: Path) -> Path:
-    """A tiny random model that vLLM serves."""
-    return make_tiny_model(vllm_python, parts_cache)
+def nano() -> Path:
+    """The tiny trained model of this checkout, which vLLM serves."""
+    return ROOT / "models" / "nano"
 
 
 def _tao_image(engine: DockerEngine, cache: Path) -> TaoImage:

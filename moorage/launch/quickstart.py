@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
 import sys
 import time
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moorage.catalog.engine_python import engine_home, has_nvidia_gpu
-from moorage.errors import FailedError
+from moorage.catalog.engine_python import has_nvidia_gpu
 from moorage.launch.engine_install import ensure_engine
 from moorage.launch.plan import StartRequest
 from moorage.launch.plane import Plane
@@ -21,33 +19,35 @@ from moorage.launch.request import ChatRequest, prepare, send
 from moorage.launch.start import start
 from moorage.launch.stop import stop
 
-SAMPLING = {"max_tokens": "64", "temperature": "0", "top_p": "1"}
+SAMPLING = {"max_tokens": "96", "temperature": "0", "top_p": "1"}
+PARSERS = ("--reasoning-parser", "qwen3", "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
+"""nano thinks before it answers, and calls tools as Hermes does."""
 
 PHASE_NAMES = {"wait": "load", "launch": "start", "pull": "install"}
 """What a person calls the phases that the use cases report."""
 
 
-def quickstart(plane: Plane, prompt: str, report: Report, *, keep: bool) -> dict[str, Any]:
+def quickstart(plane: Plane, prompts: Sequence[str], report: Report, *, keep: bool) -> dict[str, Any]:
     """Do it all; what was asked and answered, how long each phase took, and what to type next."""
     phases = _Phases(report)
     phases("install", "looking for the vLLM environment")
     gpu = has_nvidia_gpu(plane.environ)
-    python = ensure_engine("vllm", gpu=gpu, environ=plane.environ, root=plane.catalog.root, report=phases)
-    model = _model(plane, python, phases)
-    entry = start(plane, StartRequest(network_arch="vllm", model_path=str(model)), phases)
+    ensure_engine("vllm", gpu=gpu, environ=plane.environ, root=plane.catalog.root, report=phases)
+    model = plane.catalog.root / "models" / "nano"
+    wanted = StartRequest(network_arch="vllm", model_path=str(model), extra_arguments=PARSERS)
+    entry = start(plane, wanted, phases)
     try:
         phases("ready", f"{entry['host_url']}/v1/chat/completions")
-        phases("ask", prompt)
-        wanted = ChatRequest(job_id=entry["job_id"], prompt=prompt, texts=SAMPLING)
-        reply = send(plane, wanted, prepare(plane, wanted, phases, ask=None), phases)
+        asked = [{"prompt": text, "answer": _ask(plane, entry["job_id"], text, phases)} for text in prompts]
     finally:
         if not keep:
             phases("stop", f"job_id={entry['job_id']}")
             stop(plane, entry)
     phases.close()
     return {
-        "prompt": prompt,
-        "answer": reply["content"],
+        "prompt": asked[0]["prompt"],
+        "answer": asked[0]["answer"],
+        "asked": asked,
         "job_id": entry["job_id"],
         "url": f"{entry['host_url']}/v1/chat/completions",
         "model": str(model),
@@ -55,6 +55,13 @@ def quickstart(plane: Plane, prompt: str, report: Report, *, keep: bool) -> dict
         "phases_s": phases.seconds,
         "next": [f"{_moor(plane)} {words}" for words in _next(entry["job_id"], model, keep=keep)],
     }
+
+
+def _ask(plane: Plane, job_id: str, prompt: str, report: Report) -> str:
+    report("ask", prompt)
+    wanted = ChatRequest(job_id=job_id, prompt=prompt, texts=SAMPLING)
+    reply = send(plane, wanted, prepare(plane, wanted, report, ask=None), report)
+    return str(reply["content"] or "").strip()
 
 
 class _Phases:
@@ -80,24 +87,6 @@ class _Phases:
         self._begun, self._phase = now, ""
 
 
-def _model(plane: Plane, python: Path, report: Report) -> Path:
-    """`models/nano` of the checkout; without it a tiny random model, made once by the engine's own Python."""
-    root = plane.catalog.root
-    nano = root / "models" / "nano"
-    if (nano / "config.json").exists():
-        return nano
-    script = root / "models" / "train" / "tiny_random.py"
-    digest = sha256(script.read_bytes()).hexdigest()[:12]
-    model = engine_home("vllm", plane.environ).parent.parent / "models" / f"tiny-random-{digest}"
-    if (model / "config.json").exists():
-        return model
-    report("install", "making a tiny random model (its answers are noise)")
-    made = subprocess.run([str(python), str(script), str(model)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise FailedError("the tiny model could not be made", data={"log_tail": made.stderr.splitlines()[-20:]})
-    return model
-
-
 def _moor(plane: Plane) -> str:
     """How to type the command here: a checkout's own environment is seldom on PATH."""
     if shutil.which("moor", path=plane.environ.get("PATH")):
@@ -113,4 +102,5 @@ def _next(job_id: str, model: Path, *, keep: bool) -> list[str]:
             f"logs {job_id} --tail 20",
             f"stop {job_id}",
         ]
-    return [f"start --network-arch vllm --model-path {shlex.quote(str(model))}", "list", "archs"]
+    parsers = shlex.join(PARSERS)
+    return [f"start --network-arch vllm --model-path {shlex.quote(str(model))} -- {parsers}", "list", "archs"]

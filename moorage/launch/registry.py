@@ -170,6 +170,8 @@ def parse_state(data: bytes) -> State:
         raise ValueError(f"not JSON ({fault})") from fault
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
+    if b"\\ud" in data.lower() and not _is_unicode(raw):
+        raise ValueError("half a surrogate pair, which is no character")
     latest = raw.pop(LATEST, None)
     for job_id, entry in raw.items():
         if not isinstance(entry, dict):
@@ -194,7 +196,18 @@ def _salvage(data: bytes) -> dict[str, Entry]:
         return {}
     if not isinstance(raw, dict):
         return {}
-    return {job_id: {**entry, "job_id": job_id} for job_id, entry in raw.items() if isinstance(entry, dict)}
+    raw.pop(LATEST, None)
+    good = {job_id: entry for job_id, entry in raw.items() if isinstance(entry, dict) and _is_unicode({job_id: entry})}
+    return {job_id: {**entry, "job_id": job_id} for job_id, entry in good.items()}
+
+
+def _is_unicode(value: object) -> bool:
+    """Whether all text in it can be written: JSON's escapes can spell what no file name or address can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError):
+        return False
+    return True
 
 
 def _write_whole(temporary: str, path: str, data: bytes) -> None:

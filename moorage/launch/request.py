@@ -71,9 +71,9 @@ def prepare(plane: Plane, wanted: ChatRequest, report: Report, *, ask: Ask | Non
     if wanted.network_arch is not None:
         wanted = replace(wanted, network_arch=plane.catalog.require_arch(wanted.network_arch))
     entry = _target(plane, wanted, look=look)
-    arch = str(entry.get("network_arch"))
     catalog = plane.catalog
-    catalog.require_arch(arch)
+    arch = catalog.require_arch(str(entry.get("network_arch")))
+    entry = {**entry, "network_arch": arch}  # other tools may write it in capitals
     streams = wanted.stream and catalog.service.container_commands[arch].streams
     if wanted.stream and not streams:
         report("warning", f"the servers of {arch} do not stream: the whole reply comes as one chunk")

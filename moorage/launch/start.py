@@ -200,7 +200,7 @@ def _wait(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -
     readiness = plane.catalog.service.readiness
     return Wait(
         entry=entry,
-        platform=plane.platform(entry["platform"]),
+        platform=plane.platform(str(entry.get("platform"))),
         contract=contract_of(entry, plane.catalog),
         timeout_s=readiness.wait_s if timeout_s is None else timeout_s,
         request_timeout_s=readiness.request_timeout_s,

@@ -65,8 +65,8 @@ def test_a_local_process_by_hand(run: Runner, state_file: Path, arch: str) -> No
 
 
 @pytest.mark.vllm
-def test_vllm_by_hand(run: Runner, state_file: Path, vllm_python: Path, tiny_model: Path) -> None:
-    plan = build(run, "vllm", "local-process", str(tiny_model))
+def test_vllm_by_hand(run: Runner, state_file: Path, vllm_python: Path, nano: Path) -> None:
+    plan = build(run, "vllm", "local-process", str(nano))
     gpu = has_nvidia_gpu(os.environ)
     with by_hand(run, plan, engine_environment("vllm", vllm_python, gpu, os.environ)):
         record_ready_and_named(run, "local_process", "vllm")

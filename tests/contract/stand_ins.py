@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -188,6 +189,7 @@ class StandIns:
         left += ["the container"] if self.engine and self.runs(job_id) else []
         left += [f"process {pid}: {command_line(pid)}" for pid in processes_of(job_id)]
         left += [str(path) for path in (self.state_file.parents[1] / "xdg-state").rglob(f"{job_id}*")]
+        left += [str(path) for path in Path(tempfile.gettempdir()).glob(f"moorage-{job_id}*")]
         return left
 
     def clean_up(self) -> None:

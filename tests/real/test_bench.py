@@ -30,6 +30,6 @@ def test_64_starts_at_once_keep_every_entry_and_every_port_apart():
 
 
 @pytest.mark.vllm
-def test_a_start_adds_less_than_a_second_to_the_engines_own(state_file, vllm_python, tiny_model):
-    found = overhead.one_start(["--network-arch", "vllm", "--model-path", str(tiny_model)], "/v1/models")
+def test_a_start_adds_less_than_a_second_to_the_engines_own(state_file, vllm_python, nano):
+    found = overhead.one_start(["--network-arch", "vllm", "--model-path", str(nano)], "/v1/models")
     assert found["before_s"] + found["after_s"] < overhead.GATE_S, found

@@ -26,7 +26,7 @@ def eventually(condition, *, within_s=30.0):
 
 
 def ask_everything(moor, entry, tmp_path):
-    """Text, a stream and a raw body; the answers are a random model's, so only their shape is looked at."""
+    """Text, a stream and a raw body; the answers are cut short, so only their shape is looked at."""
     job_id = entry["job_id"]
     asked = moor("request", "--prompt", "What is 2+2?", *SAMPLING, "--json")
     assert asked.rc == 0, asked
@@ -48,8 +48,8 @@ def ask_everything(moor, entry, tmp_path):
 
 
 class TestLocalProcess:
-    def test_started_ready_asked_and_stopped_by_itself_when_idle(self, moor, vllm_python, tiny_model, tmp_path):
-        started = moor(*START, "--model-path", tiny_model, "--idle-timeout", "6", timeout=300)
+    def test_started_ready_asked_and_stopped_by_itself_when_idle(self, moor, vllm_python, nano, tmp_path):
+        started = moor(*START, "--model-path", nano, "--idle-timeout", "6", timeout=300)
         assert started.rc == 0, started
         entry = started.out["data"]
         assert (entry["state"], entry["platform"]) == ("ready", "local-process")
@@ -61,15 +61,15 @@ class TestLocalProcess:
         assert session_members(leader) == []
         eventually(lambda: session_members(reaper) == [])
 
-    def test_an_engine_that_dies_while_starting_is_told_and_undone(self, moor, vllm_python, tiny_model):
-        died = moor(*START, "--model-path", tiny_model, "--", "--no-such-flag", timeout=300)
+    def test_an_engine_that_dies_while_starting_is_told_and_undone(self, moor, vllm_python, nano):
+        died = moor(*START, "--model-path", nano, "--", "--no-such-flag", timeout=300)
         assert died.rc == 8, died
         assert 1 <= len(died.out["data"]["log_tail"]) <= 20
         assert any("--no-such-flag" in line for line in died.out["data"]["log_tail"])
         assert moor("list", "--json").out["data"]["services"] == []
 
-    def test_an_engine_that_is_killed_is_seen_dead_and_pruned(self, moor, vllm_python, tiny_model):
-        entry = moor(*START, "--model-path", tiny_model, timeout=300).out["data"]
+    def test_an_engine_that_is_killed_is_seen_dead_and_pruned(self, moor, vllm_python, nano):
+        entry = moor(*START, "--model-path", nano, timeout=300).out["data"]
         for pid in session_members(identity_from(entry)):
             if pid != entry["pid"]:
                 os.kill(pid, signal.SIGKILL)
@@ -88,10 +88,10 @@ class TestLocalDocker:
         yield image
         docker_engine.docker("rmi", "-f", image.name, check=False)
 
-    def test_started_ready_asked_and_stopped_in_a_container(self, moor, image, tiny_model, tmp_path, docker_engine):
-        flags = [*image.flags(), "--mount", f"{tiny_model}:/models/tiny:ro", "--gpus", "none"]
+    def test_started_ready_asked_and_stopped_in_a_container(self, moor, image, nano, tmp_path, docker_engine):
+        flags = [*image.flags(), "--mount", f"{nano}:/models/nano:ro", "--gpus", "none"]
         started = moor(
-            *START, "--platform", "local-docker", "--model-path", "/models/tiny", *flags, "--pull", "never", timeout=300
+            *START, "--platform", "local-docker", "--model-path", "/models/nano", *flags, "--pull", "never", timeout=300
         )
         assert started.rc == 0, started
         entry = started.out["data"]

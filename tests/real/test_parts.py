@@ -256,12 +256,12 @@ def test_the_network_of_the_engine_with_gpus_is_its_own(
 
 
 @pytest.mark.vllm
-def test_a_stock_engine_serves_the_tiny_model_in_the_environment_it_is_given(
-    vllm_python: Path, tiny_model: Path, tmp_path: Path
+def test_a_stock_engine_serves_the_nano_in_the_environment_it_is_given(
+    vllm_python: Path, nano: Path, tmp_path: Path
 ) -> None:
     """No flag but the ones every start has: all that a CPU needs comes by environment."""
     port = free_port()
-    command = f"exec python3 -m vllm.entrypoints.openai.api_server --model {tiny_model} --served-model-name tiny"
+    command = f"exec python3 -m vllm.entrypoints.openai.api_server --model {nano} --served-model-name tiny"
     command += f" --host 127.0.0.1 --port {port} --tensor-parallel-size 1"
     environ = {**os.environ, **engine_environment("vllm", vllm_python, has_nvidia_gpu(os.environ), os.environ)}
     with (tmp_path / "log").open("w") as log:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.vllm
@@ -12,7 +14,11 @@ def test_quickstart_starts_asks_shows_and_stops(moor, vllm_python):
     assert done.rc == 0, done
     data = done.out["data"]
     assert data["prompt"] == "What is 2+2?"
-    assert isinstance(data["answer"], str)
+    assert data["answer"].endswith("=4")
+    first, second = (int(part) for part in re.findall(r"\d+", data["asked"][1]["prompt"]))
+    # nano is wrong once in a few hundred sums: the answer must be one, and near
+    answer = int(data["asked"][1]["answer"].rpartition("=")[2])
+    assert abs(answer - (first + second)) <= 10
     assert {"install", "start", "load", "ready", "ask", "stop"} <= set(data["phases_s"])
     assert data["url"].endswith("/v1/chat/completions")
     assert len(data["next"]) == 3
