@@ -21,6 +21,7 @@ from typing import Any
 from moorage.cli.main import main
 from moorage.launch.interrupts import SIGNALS
 from tests.conftest import Answer, Moor, parse_output
+from tests.contract.platform_contract import free_port
 from tests.real.parts.container_image import HF_SERVER, programs_on_path
 from tests.real.parts.docker_engine import DockerEngine
 
@@ -54,6 +55,8 @@ class StandIns:
         }
         self.moor = Moor(self.environ)
         self.job_ids: list[str] = []
+        self.own_ports = True
+        """Ports outside Moorage's range, which other test runs on this machine use too; False: Moorage chooses."""
 
     def new_id(self) -> str:
         """An id whose service is taken away in the end."""
@@ -68,6 +71,8 @@ class StandIns:
         model = f"/scenario/{scenario}" if self.engine else str(self.model)
         words = ["start", "--network-arch", arch, "--model-path", model, "--platform", self.platform]
         words += ["--job-id", job_id, "--json"]
+        if self.own_ports and "--host-port" not in "".join(flags):
+            words += ["--host-port", str(free_port())]
         return words + (["--gpus", "none", "--pull", "never"] if self.engine else []) + list(flags)
 
     def here(

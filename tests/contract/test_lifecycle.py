@@ -112,6 +112,7 @@ def test_people_are_told_what_to_type(stand_ins: StandIns, tmp_path) -> None:
 
 
 def test_three_services_at_once_each_on_a_port_of_its_own(stand_ins: StandIns) -> None:
+    stand_ins.own_ports = False
     starts = [(arch, stand_ins.popen_start(arch=arch, job_id=stand_ins.new_id())) for arch in TAO_ARCHS]
     entries = {}
     for arch, start in starts:
@@ -244,8 +245,7 @@ def test_the_oldest_server_is_ready_through_its_health_route(stand_ins: StandIns
 
 
 def test_a_service_that_died_after_it_was_ready(local: StandIns) -> None:
-    entry = local.start("die-after-ready/0.5")
-    job_id = entry["job_id"]
+    job_id = local.start("die-after-ready/0.1", "--no-wait")["job_id"]
     assert "17" in local.await_state(job_id, "exited")["reason"]
     assert local.moor("wait", job_id, "--json").rc == 8
     lines = local.moor("logs", job_id, "--json").out["data"]["lines"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.platform_contract import free_port
 from tests.contract.stand_ins import TAO_ARCHS, StandIns, reapers_of, until
 from tests.real.parts.container_image import HF_SERVER
 
@@ -206,7 +207,7 @@ def test_a_starter_of_a_container_killed(in_docker: StandIns, moment: str) -> No
 def test_a_service_of_a_tool_that_follows_the_tao_skill(in_docker: StandIns, tmp_path: Path) -> None:
     """Its fields only, a container named by the job id, and no label of ours."""
     job_id = in_docker.new_id()
-    port = in_docker.moor(*in_docker.words(), "--dry-run").out["data"]["plan"]["port"]
+    port = free_port()
     job = json.dumps({"job_id": job_id, "specs": {"model_path": "/scenario/ready"}})
     image = in_docker.environ["IMAGE_TAO_DATASERVICES"]
     command = f"umask 0 && python -m {HF_SERVER} --port 8080 --job '{job}' --docker_env_vars '{{}}'"
