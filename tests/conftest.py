@@ -35,9 +35,14 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") or real_is_require
 
 
 def pytest_configure() -> None:
-    """A run in the background of a script is started with SIGINT ignored, and so would be every command it tests."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Heed signals that a run in the background, or under nohup, is told to ignore: so would every command it tests."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -91,7 +91,7 @@ def one_of(flag: str, value: str, known: Sequence[str]) -> str:
 
 def duration_s(text: str) -> float:
     """Seconds of `90`, `10s`, `5m` or `2h`."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text.strip())
     value = float(match[1]) * UNITS_S[match[2]] if match else math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 90, 10s, 5m or 2h")

@@ -1,4 +1,4 @@
-"""A server that keeps every body it is sent, in the place of a service."""
+"""A server that answers everything alike and keeps every body it is sent, in the place of a service."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ class Recorder:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 recorder.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.do_GET()
+
+            def do_GET(self) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.stand_ins import StandIns, reapers_of, until
+from tests.contract.terminal import Terminal
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -59,6 +60,19 @@ def test_while_it_is_recorded_as_ready(local: StandIns) -> None:
         until(lambda: '/readiness HTTP/1.1" 200' in log.read_text(), "the starter has seen that it is ready")
         start.send_signal(signal.SIGINT)
     check_undone(local, start, job_id)
+
+
+def test_ctrl_c_typed_at_a_terminal(local: StandIns) -> None:
+    """It reaches every process of the terminal: the service is none of them, and is ended by the undoing."""
+    job_id = local.new_id()
+    words = [word for word in local.words("never-ready", job_id=job_id) if word != "--json"]
+    with Terminal(words, {**local.environ, "TAO_SCENARIO": "never-ready"}) as terminal:
+        terminal.await_text("model_loading")
+        terminal.press_ctrl_c()
+        assert terminal.finish() == (130, "")
+    assert f"error: interrupted: the start of {job_id} was undone" in terminal.shown
+    assert "Traceback" not in terminal.shown
+    assert local.left_of(job_id) == []
 
 
 @pytest.mark.docker

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.conftest import Answer
 from tests.contract.recorder import Recorder
 from tests.contract.stand_ins import StandIns, until
+from tests.contract.terminal import Terminal
 
 TEXT = "tao-dataservices"
 SCENARIOS = {
@@ -232,50 +227,37 @@ def test_for_people_the_reply_alone_is_on_stdout(shared: StandIns, ids: dict[str
     assert plain.out["text"] == streamed.out["text"] == "grüße"
 
 
-def test_on_a_terminal_all_fields_are_asked_in_one_round(shared: StandIns, ids: dict[str, str], tmp_path: Path) -> None:
+def test_on_a_terminal_all_fields_are_asked_in_one_round(shared: StandIns, ids: dict[str, str]) -> None:
     """Enter takes the default, a value out of range is asked again, what was given is not asked."""
-    answers = ["", "9", "3", "", "blurry"]
-    words = ["--job-id", ids["video"], "--prompt", "x", "--num-steps", "20", "--dry-run"]
-    rc, out, asked = on_a_terminal(shared, ["request", *words], answers)
-    assert rc == 0, (out, asked)
+    words = ["request", "--job-id", ids["video"], "--prompt", "x", "--num-steps", "20", "--dry-run"]
+    with Terminal(words, shared.environ) as terminal:
+        for field, answer in (
+            ("max_tokens", ""),
+            ("guidance", "9"),
+            ("guidance", "3"),
+            ("seed", ""),
+            ("negative_prompt", "blurry"),
+        ):
+            terminal.type_at("]: ", f"{answer}\n")
+            terminal.await_text(field)
+        rc, out = terminal.finish()
+    assert rc == 0, terminal.shown
     sampling = {name: value for name, value in json.loads(out)["body"].items() if name != "messages"}
     assert sampling == {"max_tokens": 77, "guidance": 3, "num_steps": 20, "seed": 0, "negative_prompt": "blurry"}
-    assert "guidance is 9" in asked
-    assert asked.index("max_tokens") < asked.index("guidance") < asked.index("seed") < asked.index("negative_prompt")
+    assert "guidance is 9" in terminal.shown
+    assert "num_steps" not in terminal.shown
 
 
-def test_the_end_of_input_on_a_terminal_is_an_interrupt(shared: StandIns, ids: dict[str, str]) -> None:
-    rc, _, asked = on_a_terminal(shared, ["request", "--job-id", ids["video"], "--prompt", "x"], ["", "\x04"])
-    assert (rc, "interrupted" in asked, "Traceback" in asked) == (130, True, False)
+@pytest.mark.parametrize("key", ["\x04", "\x03"], ids=["end of input", "ctrl-c"])
+def test_a_question_that_is_not_answered_ends_it(shared: StandIns, ids: dict[str, str], key: str) -> None:
+    with Terminal(["request", "--job-id", ids["video"], "--prompt", "x"], shared.environ) as terminal:
+        terminal.type_at("]: ", key)
+        assert terminal.finish() == (130, "")
+    assert "error: interrupted" in terminal.shown
+    assert "Traceback" not in terminal.shown
 
 
 def test_with_json_a_terminal_is_never_asked(shared: StandIns, ids: dict[str, str]) -> None:
-    rc, out, _ = on_a_terminal(shared, ["request", "--job-id", ids["video"], "--prompt", "x", "--json"], [])
+    with Terminal(["request", "--job-id", ids["video"], "--prompt", "x", "--json"], shared.environ) as terminal:
+        rc, out = terminal.finish()
     assert (rc, json.loads(out)["error"]["code"]) == (2, "sampling_required")
-
-
-def on_a_terminal(shared: StandIns, words: list[str], answers: list[str]) -> tuple[int, str, str]:
-    """Run with a terminal as stdin and stderr, typing an answer at each prompt: (exit status, stdout, the terminal)."""
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "moorage.cli.main", *words]
-    env = {**shared.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs, env=env, text=True)
-    os.close(theirs)
-    shown, left, deadline = "", list(answers), time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if not select.select([ours], [], [], 0.1)[0]:
-            if process.poll() is not None:
-                break
-            continue
-        try:
-            piece = os.read(ours, 4096)
-        except OSError:  # the other end is closed
-            break
-        shown += piece.decode()
-        if shown.endswith("]: ") and left:
-            answer = left.pop(0)
-            os.write(ours, answer.encode() if answer == "\x04" else f"{answer}\n".encode())
-    out: Any = process.communicate(timeout=60)[0]
-    os.close(ours)
-    assert left == []
-    return process.returncode, out, shown

@@ -69,7 +69,9 @@ class TestLocalProcess:
         assert moor("list", "--json").out["data"]["services"] == []
 
     def test_an_engine_that_is_killed_is_seen_dead_and_pruned(self, moor, vllm_python, nano):
-        entry = moor(*START, "--model-path", nano, timeout=300).out["data"]
+        started = moor(*START, "--model-path", nano, timeout=300)
+        assert started.rc == 0, started
+        entry = started.out["data"]
         for pid in session_members(identity_from(entry)):
             if pid != entry["pid"]:
                 os.kill(pid, signal.SIGKILL)

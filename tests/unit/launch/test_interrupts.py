@@ -9,7 +9,13 @@ import threading
 
 import pytest
 
-from moorage.launch.interrupts import SIGNALS, held_back, terminate_like_ctrl_c
+from moorage.launch.interrupts import (
+    SIGNALS,
+    held_back,
+    ignore_signals,
+    raise_if_interrupted,
+    terminate_like_ctrl_c,
+)
 from moorage.launch.redact import redact
 
 
@@ -52,18 +58,67 @@ def test_another_thread_runs_the_block_as_it_is():
     assert ran == [True]
 
 
-def test_sigterm_ends_a_command_like_ctrl_c():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    hook = sys.unraisablehook
-    try:
-        terminate_like_ctrl_c()
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.pause()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = hook
+@pytest.fixture
+def as_a_program():
+    """What a program changes for good is put back."""
+    before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
+    yield
+    sys.unraisablehook = hook
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_every_signal_ends_a_command_like_ctrl_c(as_a_program, number):
+    terminate_like_ctrl_c()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
+        signal.pause()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_was_ignored_stays_ignored(as_a_program, number):
+    signal.signal(number, signal.SIG_IGN)
+    terminate_like_ctrl_c()
+    os.kill(os.getpid(), number)
+    with held_back():
+        os.kill(os.getpid(), number)
+    raise_if_interrupted()
+
+
+class Unlucky:
+    """Is interrupted while it is taken down."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_interrupt_that_python_drops_is_not_lost(as_a_program, capfd):
+    terminate_like_ctrl_c()
+    Unlucky()
+    assert capfd.readouterr().err == ""
+    with pytest.raises(KeyboardInterrupt):
+        raise_if_interrupted()
+    with pytest.raises(KeyboardInterrupt), held_back():
+        pytest.fail("the block must not begin")
+    with held_back(forget=True):
+        pass
+
+
+def test_other_faults_that_python_drops_are_shown(as_a_program, capfd):
+    class Faulty:
+        def __del__(self):
+            raise ZeroDivisionError
+
+    terminate_like_ctrl_c()
+    Faulty()
+    assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+def test_at_the_end_nothing_interrupts(as_a_program):
+    ignore_signals()
+    for number in SIGNALS:
+        os.kill(os.getpid(), number)
 
 
 def test_secrets_are_shown_by_name_and_short_values_are_left():

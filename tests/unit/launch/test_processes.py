@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -95,6 +96,15 @@ def test_children_are_found_after_their_leader_died(session):
     assert not is_alive(leader)
     assert session_members(leader)
     assert end_session(leader, grace_s=0.2)
+
+
+def test_a_child_that_is_forked_while_the_session_ends_gets_the_signal_too():
+    process = spawn("trap 'sleep 1000 & exit' TERM; echo up; while :; do sleep 0.02; done")
+    leader = identity_of(process.pid)
+    begun = time.monotonic()
+    assert end_session(leader, grace_s=60)
+    assert time.monotonic() - begun < 30
+    process.wait()
 
 
 def test_a_session_that_is_over_has_no_members():

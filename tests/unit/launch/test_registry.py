@@ -78,7 +78,19 @@ def test_unknown_fields_survive(registry):
     assert json.loads(registry.path.read_text())["a"]["theirs"] == {"deep": [1, None]}
 
 
-CORRUPT = [b"", b"{", b"[]", b'"x"', b"null", b'{"a": 1}', b'{"a": {}, "b": []}', b"\xff\xfe{}", b"[" * 100_000]
+CORRUPT = [
+    b'{"\\ud800": {}}',
+    b'{"a": {"x": "\\udc00"}}',
+    b"",
+    b"{",
+    b"[]",
+    b'"x"',
+    b"null",
+    b'{"a": 1}',
+    b'{"a": {}, "b": []}',
+    b"\xff\xfe{}",
+    b"[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("data", CORRUPT, ids=range(len(CORRUPT)))
@@ -97,6 +109,29 @@ def test_a_corrupt_file_is_kept_and_never_overwritten(registry, data):
     assert kept[0].stat().st_mode & 0o777 == 0o600
 
 
+def test_a_copy_that_was_cut_off_is_made_again(registry):
+    registry.path.write_bytes(b"{broken")
+    with pytest.raises(RegistryCorrupt):
+        registry.read()
+    (kept,) = [path for path in registry.path.parent.iterdir() if ".corrupt-" in path.name]
+    kept.write_bytes(b"{bro")
+    with pytest.raises(RegistryCorrupt):
+        registry.read()
+    assert kept.read_bytes() == b"{broken"
+
+
+def test_characters_beyond_the_first_plane_are_no_damage(registry):
+    add(registry, "a", model_path="/models/\N{SHIP}")
+    assert registry.read().services["a"]["model_path"] == "/models/\N{SHIP}"
+
+
+@pytest.mark.parametrize("path", ["/proc/no-such/state.json", "/dev/null/state.json"])
+def test_a_folder_that_cannot_be_made(path):
+    with pytest.raises(ConflictError) as caught:
+        add(Registry(path), "a")
+    assert caught.value.code == "registry_unsafe"
+
+
 def test_a_dry_run_leaves_no_copy(registry):
     registry.path.write_text("{")
     with pytest.raises(RegistryCorrupt):
@@ -105,7 +140,7 @@ def test_a_dry_run_leaves_no_copy(registry):
 
 
 def test_rebuild_keeps_the_good_entries_of_a_damaged_file(registry):
-    registry.path.write_text('{"good": {"network_arch": "vllm"}, "bad": 3}')
+    registry.path.write_text('{"good": {"network_arch": "vllm"}, "bad": 3, "latest": {}, "half": {"x": "\\ud800"}}')
     state = registry.rebuild({"found": {"job_id": "found", "started_at": "2026-01-01T00:00:00Z"}})
     assert set(state.services) == {"good", "found"}
     assert set(registry.read().services) == {"good", "found"}
