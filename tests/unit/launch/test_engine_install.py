@@ -22,6 +22,8 @@ from moorage.errors import ConflictError, PreflightError, UsageError
 from moorage.launch.engine_install import UNUSABLE_ON_A_CPU, ensure_engine, read_recipe
 from tests.unit.catalog.checkout_copy import ROOT, copy_checkout
 
+pytestmark = pytest.mark.slow  # real environments are made
+
 ENTRY = "vllm/entrypoints/openai/api_server.py"
 EMPTY = dict.fromkeys(("vllm/__init__.py", "vllm/entrypoints/__init__.py", "vllm/entrypoints/openai/__init__.py"), "")
 
