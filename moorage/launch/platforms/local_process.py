@@ -168,7 +168,7 @@ class LocalProcess:
         """
         processes, leader = all_processes(), identity_from(entry)
         members = {pid for pid, label in _carriers(processes) if label["job_id"] == entry["job_id"]}
-        if leader is not None and (leader.pid in members or not is_alive(leader)):
+        if leader is not None and not (is_alive(leader) and _is_stranger(leader.pid, entry["job_id"])):
             members |= set(session_members(leader, processes))
         return sorted(members - {os.getpid()})
 
@@ -326,6 +326,13 @@ def _remove_folder(path: str) -> None:
         return
     if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_stranger(pid: int, job_id: str) -> bool:
+    """Whether a process says that it is not this service's. One that begins or ends just now says nothing."""
+    environment = environment_of(pid)
+    label = _parse_label(environment.get("MOORAGE_LABEL"))
+    return bool(environment) and (label is None or label["job_id"] != job_id)
 
 
 def _engine_missing(engine: str) -> PreflightError:
