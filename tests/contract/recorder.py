@@ -36,7 +36,7 @@ class Recorder:
         return self._server.server_port
 
     def __enter__(self) -> Recorder:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
         return self
 
     def __exit__(self, _kind: type[BaseException] | None, _value: object, _trace: TracebackType | None) -> None:

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +51,7 @@ class StandIns:
             **{name: value for name, value in environ.items() if name not in ("HF_TOKEN", "TAO_SCENARIO")},
             "MOORAGE_STATE_FILE": str(self.state_file),
             "XDG_STATE_HOME": str(folder / "xdg-state"),
+            "TMPDIR": str(folder),
         }
         self.moor = Moor(self.environ)
         self.job_ids: list[str] = []
@@ -194,7 +194,7 @@ class StandIns:
         left += ["the container"] if self.engine and self.runs(job_id) else []
         left += [f"process {pid}: {command_line(pid)}" for pid in processes_of(job_id)]
         left += [str(path) for path in (self.state_file.parents[1] / "xdg-state").rglob(f"{job_id}*")]
-        left += [str(path) for path in Path(tempfile.gettempdir()).glob(f"moorage-{job_id}*")]
+        left += [str(path) for path in self.state_file.parents[1].glob(f"moorage-{job_id}*")]
         return left
 
     def clean_up(self) -> None:

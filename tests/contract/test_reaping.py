@@ -82,12 +82,6 @@ def test_a_reaper_that_was_killed_is_started_again_by_recover(local: StandIns) -
     assert local.read_state()[entry["job_id"]]["reaper"]["pid"] == again != entry["reaper"]["pid"]
 
 
-def test_without_limits_there_is_no_reaper(local: StandIns) -> None:
-    entry = local.start()
-    assert "reaper" not in entry
-    assert reapers_of(entry["job_id"]) == []
-
-
 @pytest.mark.parametrize("flag", ["--ttl", "--idle-timeout"])
 @pytest.mark.parametrize("value", ["0", "-1", "soon", "1d", "nan", "1e3", ""])
 def test_no_duration(local: StandIns, flag: str, value: str) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.platform_contract import free_port
-from tests.contract.stand_ins import TAO_ARCHS, StandIns, reapers_of, until
-from tests.real.parts.container_image import HF_SERVER
+from tests.contract.stand_ins import TAO_ARCHS, TEXT_ARCH, StandIns, reapers_of, until
+from tests.real.parts.container_image import HF_SERVER, TaoImage
 
 VERBS_THAT_READ = [
     ["list"],
@@ -204,12 +204,12 @@ def test_a_starter_of_a_container_killed(in_docker: StandIns, moment: str) -> No
 
 
 @pytest.mark.docker
-def test_a_service_of_a_tool_that_follows_the_tao_skill(in_docker: StandIns, tmp_path: Path) -> None:
+def test_a_service_of_a_tool_that_follows_the_tao_skill(in_docker: StandIns, tao_image: TaoImage) -> None:
     """Its fields only, a container named by the job id, and no label of ours."""
     job_id = in_docker.new_id()
     port = free_port()
     job = json.dumps({"job_id": job_id, "specs": {"model_path": "/scenario/ready"}})
-    image = in_docker.environ["IMAGE_TAO_DATASERVICES"]
+    image = tao_image.names[TEXT_ARCH]
     command = f"umask 0 && python -m {HF_SERVER} --port 8080 --job '{job}' --docker_env_vars '{{}}'"
     published = ["--publish", f"127.0.0.1:{port}:8080", "--name", job_id, "--entrypoint", "/bin/sh"]
     in_docker.engine.docker("run", "--detach", "--init", *published, image, "-c", command)

@@ -54,6 +54,13 @@ class Stand:
             return None
         return str(body.get("reason", body["status"]))
 
+    def await_reason(self, wanted: str) -> None:
+        try:
+            until(self.reason, wanted)
+        except AssertionError as fault:
+            log = self.engine.docker("logs", self.job_id, check=False)
+            raise AssertionError(f"{fault}; {self.state()}; {log.stdout}{log.stderr}") from fault
+
     def state(self) -> tuple[str, int]:
         words = "{{.State.Status}} {{.State.ExitCode}}"
         status, code = self.engine.docker("inspect", "--format", words, self.job_id).stdout.split()
@@ -94,7 +101,7 @@ def ask(text: str, media: str | None = None) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]}
 
 
-def until(probe: Callable[[], Any], wanted: Any, within_s: float = 20) -> None:
+def until(probe: Callable[[], Any], wanted: Any, within_s: float = 90) -> None:
     deadline, seen = time.monotonic() + within_s, []
     while (found := probe()) != wanted:
         seen.append(found)
@@ -106,7 +113,7 @@ def until(probe: Callable[[], Any], wanted: Any, within_s: float = 20) -> None:
 @pytest.mark.parametrize("arch", TAO_ARCHS)
 def test_each_arch_s_own_command_brings_its_server_to_ready(start: Start, arch: str) -> None:
     stand = start(arch, model_path="hf_model://org/model")
-    until(stand.reason, "ready")
+    stand.await_reason("ready")
     liveness = stand.get("/api/v1/health/liveness")
     assert liveness.status_code == 200
     # The predict server takes no job and so knows no id.
@@ -130,7 +137,7 @@ def test_a_server_that_is_not_ready_has_two_ways_to_say_so(
     start: Start, scenario: str, reason: str, status: int, kind: str
 ) -> None:
     stand = start("cosmos-rl", scenario)
-    until(stand.reason, reason)
+    stand.await_reason(reason)
     readiness = stand.get("/api/v1/health/readiness")
     assert (readiness.status_code, readiness.json()["job_id"]) == (503, stand.job_id)
     assert "error" not in readiness.json()
@@ -141,8 +148,8 @@ def test_a_server_that_is_not_ready_has_two_ways_to_say_so(
 @pytest.mark.docker
 def test_a_slow_model_loads_in_the_end(start: Start) -> None:
     stand = start("tao-dataservices", "slow/1.5")
-    until(stand.reason, "model_loading")
-    until(stand.reason, "ready")
+    stand.await_reason("model_loading")
+    stand.await_reason("ready")
 
 
 @pytest.mark.docker
@@ -156,7 +163,7 @@ def test_a_server_that_dies_leaves_its_last_words(start: Start, scenario: str, c
 @pytest.mark.docker
 def test_the_odd_ones_a_stranger_a_web_page_and_the_oldest(start: Start) -> None:
     stranger = start("cosmos-rl", "other-job")
-    until(stranger.reason, "ready")
+    stranger.await_reason("ready")
     assert stranger.get("/api/v1/health/readiness").json()["job_id"] == OTHER_JOB_ID
 
     page = start("cosmos-rl", "html")
@@ -181,7 +188,7 @@ def answers(stand: Stand, path: str) -> tuple[int, str] | None:
 @pytest.mark.docker
 def test_what_a_ready_server_takes_and_refuses(start: Start) -> None:
     stand = start("cosmos-rl", "ready")
-    until(stand.reason, "ready")
+    stand.await_reason("ready")
     good = stand.chat(top_p=0.5, guidance=3)
     (choice,) = good.json()["choices"]
     assert (good.status_code, choice["finish_reason"], "usage" in good.json()) == (200, "stop", False)
@@ -207,7 +214,7 @@ def test_what_a_ready_server_takes_and_refuses(start: Start) -> None:
 @pytest.mark.docker
 def test_the_predict_server_replies_with_a_video(start: Start) -> None:
     stand = start("cosmos-predict2.5", "ready")
-    until(stand.reason, "ready")
+    stand.await_reason("ready")
     answer = stand.chat(ask("rain") | {"num_steps": 4, "temperature": 1}).json()
     content = answer["choices"][0]["message"]["content"]
     prefix = "data:video/mp4;base64,"
