@@ -100,10 +100,12 @@ def answers(host: str) -> bool:
 def _start(folder: Path, *, driver: str, with_gpus: bool) -> subprocess.Popen[bytes]:
     path = SYSTEM_PATH
     command = ["setpriv", "--pdeathsig", "TERM"]  # the engine must not outlive a test run that was killed
+    # Namespaces without a name go with the engine, however that ends. Without --mount a killed engine would leave its
+    # containers' networks behind, and the next one would give their addresses out again.
+    command += ["unshare", "--mount"]
     if with_gpus:
         path = f"{_write_hook(folder)}:{path}"
-        # Not a named namespace: this one goes with the engine, however that ends.
-        command += ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+        command += ["--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     command += ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec"]
     command += ["--host", f"unix://{folder}/docker.sock", "--pidfile", f"{folder}/docker.pid"]
     command += ["--storage-driver", driver] if driver else []
