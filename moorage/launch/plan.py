@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ from moorage.catalog.mounts import Mount, parse_mount, unmounted_warning
 from moorage.errors import UsageError
 from moorage.launch.entry import Entry, now_utc
 from moorage.launch.plane import Plane
-from moorage.launch.platforms import require_platform
+from moorage.launch.platforms import LOCAL_PORT_PLATFORMS, require_platform
 from moorage.launch.platforms.base import Submission
 from moorage.launch.ports import check_port, choose_port, port_is_free
-
-LOCAL_PORT_PLATFORMS = frozenset({"local-process", "local-docker"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +42,8 @@ class StartRequest:
     idle_timeout_s: float | None = None
     extra_arguments: tuple[str, ...] = ()
     """Given after `--`: appended to the inner command."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The platform's own flags that were given, by name with underscores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class StartPlan:
     secret_env: dict[str, str] = field(repr=False)
     mounts: tuple[Mount, ...]
     container_port: int
+    readiness_paths: tuple[str, ...]
     num_gpus: int
     gpus: str | None
     served_model_name: str | None
@@ -83,17 +85,18 @@ class StartPlan:
 
     def entry(self, port: int | None) -> Entry:
         """The registry entry as it is known before launch."""
-        local_docker = self.request.platform == "local-docker"
+        platform = self.request.platform
+        docker = platform in ("local-docker", "brev")
         entry: Entry = {
             "job_id": self.job_id,
-            "platform": self.request.platform,
+            "platform": platform,
             "network_arch": self.network_arch,
-            "host_url": f"http://localhost:{port}",
-            **({"docker_url": f"http://{self.job_id}:{self.container_port}"} if local_docker else {}),
+            "host_url": f"http://localhost:{port}" if port else None,
+            **({"docker_url": f"http://{self.job_id}:{self.container_port}"} if docker else {}),
             "host_port": port,
             "started_at": now_utc(),
             "state": "starting",
-            "image": self.image if local_docker else None,
+            "image": None if platform == "local-process" else self.image,
             "model_path": self.model_path.text,
             "num_gpus": self.num_gpus,
             "served_model_name": self.served_model_name,
@@ -120,6 +123,9 @@ class StartPlan:
             python_module=self.python_module,
             engine=self.engine,
             secret_names=self.secret_names,
+            container_port=self.container_port,
+            readiness_paths=self.readiness_paths,
+            options=dict(self.request.options),
             label=label,
         )
 
@@ -156,6 +162,7 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
         secret_env={name: plane.environ[name] for name in names},
         mounts=mounts,
         container_port=catalog.service.docker_run_reference.container_port,
+        readiness_paths=tuple(catalog.service.readiness.contracts[command.family].paths),
         num_gpus=num_gpus,
         gpus=gpus,
         served_model_name=served_model_name(model_path) if command.family == "engine" else None,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from moorage.launch.places import state_path
 from moorage.launch.platforms import open_platform
-from moorage.launch.registry import Registry, state_path
+from moorage.launch.registry import Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

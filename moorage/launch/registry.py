@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from moorage.errors import ConflictError, RegistryCorrupt, TryAgainError, UsageError
+from moorage.errors import ConflictError, RegistryCorrupt, TryAgainError
 from moorage.launch.entry import Entry, most_recent
 
 TYPE_CHECKING = False
@@ -24,20 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-DEFAULT_STATE_FILE = "/tmp/tao-inf-ms-state.json"  # the TAO skill's path, so that its tools find it
 LATEST = "latest"
 LOCK_WAIT_S = 30.0
-
-
-def state_path(environ: Mapping[str, str]) -> str:
-    """Where the registry is: `MOORAGE_STATE_FILE`, else the TAO skill's path."""
-    text = environ.get("MOORAGE_STATE_FILE") or DEFAULT_STATE_FILE
-    if not os.path.isabs(text):
-        raise UsageError(
-            f"MOORAGE_STATE_FILE is {text!r}, which is not an absolute path",
-            hint="give an absolute path, so that every command means the same file",
-        )
-    return text
 
 
 class State:

@@ -86,7 +86,8 @@ class PlatformContract:
         started: list[Entry] = []
 
         def start(submission: Submission) -> Entry:
-            platform.preflight(submission, pull="never", report=ignore_progress)
+            known = platform.preflight(submission, pull="never", report=ignore_progress)
+            submission = submission._replace(label=submission.label | known)
             started.append(dict(submission.label))
             entry = submission.label | platform.submit(submission)
             started[-1] = entry
@@ -300,6 +301,9 @@ def make_submission(platform: str, image: str, command: str, **changes: Any) -> 
         "python_module": None,
         "engine": None,
         "secret_names": ("HF_TOKEN",),
+        "container_port": 8080,
+        "readiness_paths": ("/",),
+        "options": {},
         "label": label,
     }
     return Submission(**(given | changes))

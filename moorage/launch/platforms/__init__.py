@@ -13,8 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from moorage.launch.platforms.base import Platform
 
-PLATFORMS = ("local-process", "local-docker")
+PLATFORMS = ("local-process", "local-docker", "slurm", "kubernetes", "brev", "lepton")
 """The default first."""
+
+LOCAL_PORT_PLATFORMS = frozenset({"local-process", "local-docker", "slurm", "brev"})
+"""Where a service is reached by a port of this machine: published there, or a tunnel's end."""
 
 
 def require_platform(name: str) -> str:
@@ -33,10 +36,8 @@ def require_platform(name: str) -> str:
 
 def open_platform(name: str, environ: Mapping[str, str]) -> Platform:
     """The platform of that name, ready to be asked; connects to nothing yet."""
-    if require_platform(name) == "local-docker":
-        from moorage.launch.platforms.local_docker import LocalDocker
+    from importlib import import_module
 
-        return LocalDocker(environ)
-    from moorage.launch.platforms.local_process import LocalProcess
-
-    return LocalProcess(environ)
+    module = import_module(f"moorage.launch.platforms.{require_platform(name).replace('-', '_')}")
+    platform: Platform = getattr(module, "".join(word.capitalize() for word in name.split("-")))(environ)
+    return platform

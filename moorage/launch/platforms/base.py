@@ -1,4 +1,4 @@
-"""What every platform is: seven verbs, in words.
+"""What every platform is: eight verbs, in words.
 
 A platform holds no registry, chooses no port and waits for nothing; it turns a `Submission` into something that runs
 and answers questions about it. An entry is the registry's record of one service (a plain dict, `launch.entry`).
@@ -43,6 +43,12 @@ class Submission(NamedTuple):
     """Whose Python environment a local process runs in; None: none."""
     secret_names: tuple[str, ...]
     """Every variable that is secret: a platform that inherits an environment passes none but `secret_env` on."""
+    container_port: int
+    """Where the server listens inside a container."""
+    readiness_paths: tuple[str, ...]
+    """What it answers with 200 when it is ready, the first one to ask first."""
+    options: dict[str, Any]
+    """The platform's own flags that were given, by name with underscores: `gpus_type`, `as_job`."""
     label: dict[str, Any]
     """The entry as known before launch: stored with the service so that `find` can rebuild it. No secrets."""
 
@@ -61,15 +67,27 @@ class Platform(Protocol):
         """Every check, also the good ones. Changes nothing and raises nothing."""
         ...
 
-    def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
-        """Make sure that `submit` can work: program, engine, image (pulled when `pull` allows), GPUs.
+    def plan(self, submission: Submission) -> dict[str, Any]:
+        """What a dry run shows besides: `script`, `manifests`; {} when there is nothing. Secrets as references.
 
+        Asks nobody: no network, no login. Raises UsageError for an option that cannot be. A start calls it first.
+        """
+        ...
+
+    def preflight(self, submission: Submission, *, pull: str, report: Report) -> Entry:
+        """Make sure that `submit` can work: program, login, engine, image (pulled when `pull` allows), GPUs.
+
+        Returns the entry's fields that are known now, and are recorded before `submit`: all that `stop` and `status`
+        will need to reach the service, whatever becomes of the start. Creates nothing that costs or must be undone.
         Raises PreflightError with the command that fixes it.
         """
         ...
 
     def submit(self, submission: Submission) -> Entry:
         """Start it and return as soon as the platform accepted: the entry's fields that only now are known.
+
+        `submission.label` is the recorded entry. Signals are held back meanwhile, so what takes longer than seconds
+        calls `raise_if_interrupted`.
 
         Raises PortTaken when the host port cannot be bound, and then nothing is left; FailedError, PreflightError or
         PlatformUnreachable otherwise, and then nothing is left either.
@@ -84,9 +102,11 @@ class Platform(Protocol):
         """Lines without their newline; with `follow`, until the service ends. None: from the beginning."""
         ...
 
-    def stop(self, entry: Entry) -> None:
+    def stop(self, entry: Entry) -> str | None:
         """End it and remove what is left of it, and return when it is gone. Something already gone is success.
 
+        Also for an entry whose `submit` was cut off anywhere. With `entry["delete_instance"]` a machine that the start
+        made goes too. Returns what stays and costs, in words; None when nothing does.
         Raises PlatformUnreachable when the platform does not answer.
         """
         ...

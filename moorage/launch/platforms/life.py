@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
 
 class Life:
     """Whether a service lives, as the platform says now."""
 
-    __slots__ = ("detail", "exists", "state")
+    __slots__ = ("detail", "exists", "fields", "outlook", "state")
 
-    def __init__(self, *, state: str, detail: str | None = None, exists: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        state: str,
+        detail: str | None = None,
+        exists: bool = True,
+        outlook: str | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
         self.state = state
         """`alive`, `exited` (dead or gone) or `unknown` (the platform cannot be asked)."""
         self.detail = detail
         """The platform's own word: `exit code 137`, `OOMKilled`, `no such container`. None when there is none."""
         self.exists = exists
         """False when nothing of it is left on the platform."""
+        self.outlook = outlook
+        """Of one that is alive and not serving yet: `failed` (it never will: a bad image, a refused quota),
+        `no_capacity` (the scheduler has no room for it; `detail` says why), None when it may still come."""
+        self.fields = fields or {}
+        """Fields of the entry that only the platform knows, as they are now: `host_url`, `slurm_node`, `tunnel`."""
 
     def __repr__(self) -> str:
         return f"Life(state={self.state!r}, detail={self.detail!r}, exists={self.exists!r})"

@@ -60,7 +60,10 @@ class LocalDocker:
         network_check = Check(name="docker network", ok=True, message=f"{network} {state}")
         return [*checks, _check_version(version), network_check, _check_gpu(info), _check_disk(info)]
 
-    def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
+    def plan(self, submission: Submission) -> dict[str, Any]:
+        return {}
+
+    def preflight(self, submission: Submission, *, pull: str, report: Report) -> Entry:
         try:
             engine = self._engine()
             engine.version()
@@ -69,6 +72,7 @@ class LocalDocker:
         except PlatformUnreachable as fault:
             doctor = "moor doctor --platform local-docker"
             raise PreflightError(fault.message, code=fault.code, hint=fault.hint, next=[doctor]) from fault
+        return {}
 
     def submit(self, submission: Submission) -> Entry:
         engine = self._engine()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from moorage.errors import ConflictError, FailedError, PreflightError, UsageError
 from moorage.launch.entry import Entry
+from moorage.launch.places import state_folder
 from moorage.launch.platforms.life import Check, Life
 from moorage.launch.processes import (
     ProcessIdentity,
@@ -32,7 +33,7 @@ from moorage.launch.processes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Any, TextIO
 
     from moorage.launch.platforms.base import Report, Submission
 
@@ -67,13 +68,17 @@ class LocalProcess:
             Check(name="engine vllm", ok=bool(python), message=message, hint="" if python else ENGINE_HINT),
         ]
 
-    def preflight(self, submission: Submission, *, pull: str, report: Report) -> None:
+    def plan(self, submission: Submission) -> dict[str, Any]:
+        return {}
+
+    def preflight(self, submission: Submission, *, pull: str, report: Report) -> Entry:
         if sys.platform != "linux":
             raise PreflightError(
                 f"local-process needs Linux, this is {sys.platform}", hint="use --platform local-docker"
             )
         self._check_model(submission)
         self._check_module(submission, self._program_path(submission))
+        return {}
 
     def submit(self, submission: Submission) -> Entry:
         import subprocess
@@ -257,10 +262,7 @@ class LocalProcess:
 
     def _log_file(self, job_id: str) -> str:
         """Where the service's output goes: a folder of the user's own, since logs may hold prompts."""
-        home = self._environ.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(home):  # the XDG specification: a relative path is as good as none
-            home = os.path.join(self._environ.get("HOME", "/"), ".local/state")
-        return os.path.join(home, "moorage", "logs", f"{os.path.basename(job_id)}.log")
+        return os.path.join(state_folder(self._environ, "logs"), f"{os.path.basename(job_id)}.log")
 
     def _scratch(self, job_id: str) -> str:
         """The service's own TMPDIR: engines leave sockets and files there when they are ended, and it goes with them.

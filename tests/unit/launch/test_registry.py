@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import ConflictError, RegistryCorrupt, UsageError
-from moorage.launch.registry import Registry, State, encode_state, parse_state, state_path
+from moorage.launch.places import state_path
+from moorage.launch.registry import Registry, State, encode_state, parse_state
 
 
 @pytest.fixture
