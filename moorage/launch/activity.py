@@ -12,7 +12,7 @@ from typing import Any
 
 from moorage.launch.entry import Entry
 from moorage.launch.plane import Plane
-from moorage.launch.probe import base_url, fetch_http
+from moorage.launch.probe import base_url, fetcher
 from moorage.launch.readiness import Answer
 
 TIMEOUT_S = 5.0
@@ -34,7 +34,7 @@ def read_activity(plane: Plane, entry: Entry, before: Activity, *, now_s: float)
     command = plane.catalog.service.container_commands.get(str(entry.get("network_arch")))
     signal = command.idle_signal if command else "liveness"
     path = "/metrics" if signal == "metrics" else "/api/v1/health/liveness"
-    answer = fetch_http(base_url(entry) + path, TIMEOUT_S)
+    answer = fetcher(entry, plane.environ)(base_url(entry) + path, TIMEOUT_S) if entry.get("host_url") else None
     if signal == "metrics" and command is not None:
         return from_metrics(answer, before, command.activity_metrics, now_s=now_s)
     return from_liveness(answer, before, now_s=now_s)

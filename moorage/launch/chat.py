@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,8 @@ class ChatClient:
     wait_s: float
     report: Report
     is_dead: Callable[[], bool]
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the service wants besides: its key."""
     now_s: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
     _told: set[str] = field(default_factory=set)
@@ -74,7 +76,7 @@ class ChatClient:
                 with session.post(
                     self.url,
                     data=body,
-                    headers={"Content-Type": "application/json"},
+                    headers={**self.headers, "Content-Type": "application/json"},
                     timeout=(CONNECT_TIMEOUT_S, min(self.timeout_s, LONGEST_TIMEOUT_S)),
                     allow_redirects=False,
                     stream=streams,

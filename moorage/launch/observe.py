@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from moorage.errors import MoorageError
 from moorage.launch.entry import DEAD_STATES, Entry
@@ -11,6 +11,10 @@ from moorage.launch.platforms import PLATFORMS
 from moorage.launch.platforms.life import Life
 from moorage.launch.processes import identity_from, is_alive
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 PROBE_TIMEOUT_S = 2.0
 PROBES_AT_ONCE = 16
 
@@ -18,13 +22,15 @@ PROBES_AT_ONCE = 16
 class Observed:
     """One service, now."""
 
-    __slots__ = ("reason", "state")
+    __slots__ = ("fields", "reason", "state")
 
-    def __init__(self, state: str, reason: str | None = None) -> None:
+    def __init__(self, state: str, reason: str | None = None, fields: Mapping[str, Any] | None = None) -> None:
         self.state = state
         """`starting`, `ready`, `failed`, `exited` or `unknown`"""
         self.reason = reason
         """The server's reason while it is not ready, else the platform's word. None when there is nothing to say."""
+        self.fields = fields or {}
+        """Fields of the entry as the platform tells them now."""
 
     @property
     def dead(self) -> bool:
@@ -40,19 +46,19 @@ def observe(plane: Plane, entries: Iterable[Entry], *, probe: bool = True) -> di
     entries = list(entries)
     lives = ask_platforms(plane, entries)
     seen = {entry["job_id"]: _from_life(entry, lives[entry["job_id"]]) for entry in entries}
-    living = [entry for entry in entries if lives[entry["job_id"]].state == "alive"] if probe else []
+    living = [entry for entry in entries if _may_answer(lives[entry["job_id"]])] if probe else []
     if living:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(PROBES_AT_ONCE, len(living))) as pool:
-            answers = pool.map(lambda entry: _ask_server(plane, entry), living)
+            answers = pool.map(lambda entry: _ask_server(plane, entry, lives[entry["job_id"]]), living)
             seen.update(zip((entry["job_id"] for entry in living), answers, strict=True))
     return seen
 
 
 def as_seen(entry: Entry, observed: Observed) -> Entry:
     """The entry with the state it has now."""
-    return {**entry, "state": observed.state, "reason": observed.reason}
+    return {**entry, **observed.fields, "state": observed.state, "reason": observed.reason}
 
 
 def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
@@ -70,25 +76,46 @@ def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
 
 
 def _from_life(entry: Entry, life: Life) -> Observed:
+    if life.state == "alive" and life.outlook == "failed":
+        return Observed("failed", life.detail, life.fields)
     if life.state == "alive":
-        return Observed("ready" if entry.get("state") in ("ready", None) else "starting")
+        return Observed("ready" if entry.get("state") in ("ready", None) else "starting", fields=life.fields)
     if life.state == "unknown":
-        return Observed("unknown", life.detail)
+        return Observed("unknown", life.detail, life.fields)
     starter = identity_from(entry.get("starter"))
     if not life.exists and entry.get("state") == "starting" and starter is not None:
         if is_alive(starter):
             return Observed("starting", "being launched")
         return Observed("failed", "its start was cut off before it was launched")
-    return Observed("exited", life.detail)
+    return Observed("exited", life.detail, life.fields)
 
 
-def _ask_server(plane: Plane, entry: Entry) -> Observed:
-    from moorage.launch.probe import contract_of, fetch_http, probe
+def _may_answer(life: Life) -> bool:
+    return life.state == "alive" and life.outlook != "failed"
 
+
+def _ask_server(plane: Plane, entry: Entry, life: Life) -> Observed:
+    from moorage.launch.probe import contract_of, fetcher, probe
+    from moorage.launch.readiness import SILENCE
+
+    entry = {**entry, **life.fields}
     try:
         contract = contract_of(entry, plane.catalog)
-        verdict = probe(entry, contract, fetch=fetch_http, timeout_s=PROBE_TIMEOUT_S)
+        verdict = probe(entry, contract, fetch=fetcher(entry, plane.environ), timeout_s=PROBE_TIMEOUT_S)
     except MoorageError as fault:
-        return Observed("unknown", fault.message)
+        return Observed("unknown", fault.message, life.fields)
     state = {"ready": "ready", "fatal": "failed"}.get(verdict.state, "starting")
-    return Observed(state, verdict.reason)
+    if verdict.reason not in SILENCE:
+        return Observed(state, verdict.reason, life.fields)
+    cut = _broken_tunnel(entry)
+    if cut is not None:
+        return Observed("unknown" if entry.get("state") == "ready" else state, cut, life.fields)
+    return Observed(state, life.detail or verdict.reason, life.fields)
+
+
+def _broken_tunnel(entry: Entry) -> str | None:
+    """Why nothing can come through the tunnel; None when there is none, or it is well."""
+    tunnel = entry.get("tunnel")
+    if not isinstance(tunnel, dict) or tunnel.get("state") != "broken":
+        return None
+    return f"its tunnel is broken: {tunnel.get('detail') or 'no reason known'}"

@@ -83,6 +83,12 @@ class StartPlan:
             "port": port,
         }
 
+    @property
+    def has_local_port(self) -> bool:
+        """Whether the service is reached by a port of this machine that we choose."""
+        request = self.request
+        return request.platform in LOCAL_PORT_PLATFORMS or request.options.get("access") == "port-forward"
+
     def entry(self, port: int | None) -> Entry:
         """The registry entry as it is known before launch."""
         platform = self.request.platform
@@ -175,12 +181,12 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
 
 
 def _refuse_container_flags(request: StartRequest, platform: str) -> None:
+    if request.runtime and platform not in ("local-docker", "brev"):
+        raise UsageError(f"--runtime has no meaning on {platform}", hint="it chooses a container runtime of Docker")
     if platform != "local-process":
         return
     if request.mounts:
         raise UsageError("--mount has no meaning on local-process", hint="give the path itself as --model-path")
-    if request.runtime:
-        raise UsageError("--runtime has no meaning on local-process", hint="it chooses a container runtime")
 
 
 def choose_gpus(num_gpus: int | None, gpus: str | None) -> tuple[int, str | None]:
@@ -199,9 +205,16 @@ def choose_gpus(num_gpus: int | None, gpus: str | None) -> tuple[int, str | None
 
 def choose_host_port(plane: Plane, plan: StartPlan, entries: list[Entry], tried: set[int]) -> int | None:
     """The port on this machine; None where the platform moves it itself. Raises ConflictError."""
-    if plan.request.platform not in LOCAL_PORT_PLATFORMS:
-        return None
     wanted = plan.request.host_port
+    if not plan.has_local_port:
+        if wanted is not None:
+            raise UsageError(
+                f"--host-port has no meaning here: {plan.request.platform} gives the address",
+                hint="with --access port-forward it is the port on this machine"
+                if plan.request.platform == "kubernetes"
+                else "leave it away",
+            )
+        return None
     if wanted is not None:
         if not 1 <= wanted <= 65535:
             raise UsageError(f"--host-port {wanted}: a port is 1 to 65535")
@@ -216,7 +229,8 @@ def dry_run(plane: Plane, request: StartRequest) -> tuple[dict[str, Any], tuple[
     plan = make_plan(plane, request)
     state = plane.registry.read(quarantine=False)
     port = choose_host_port(plane, plan, list(state.services.values()), set())
-    return plan.as_data(port), plan.warnings
+    more = plane.platform(request.platform).plan(plan.submission(plan.entry(port)))
+    return plan.as_data(port) | more, plan.warnings
 
 
 def _job_id(text: str | None) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from moorage.errors import ConflictError
-from moorage.launch.readiness import Answer, Contract, Verdict, judge
+from moorage.launch.platforms import NEAR_PLATFORMS
+from moorage.launch.readiness import NO_ADDRESS, Answer, Contract, Verdict, judge
 
 if TYPE_CHECKING:
     from moorage.catalog.catalog import Catalog
@@ -20,7 +21,6 @@ Fetch = Callable[[str, float], Answer | None]
 
 MAX_BODY_BYTES = 1 << 20
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-LOCAL_PLATFORMS = frozenset({"local-process", "local-docker"})
 
 
 def base_url(entry: Mapping[str, Any]) -> str:
@@ -34,9 +34,9 @@ def base_url(entry: Mapping[str, Any]) -> str:
     bare = parts is not None and not (parts.query or parts.fragment or parts.username or parts.path.strip("/"))
     if not bare or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConflictError(f"the service {entry.get('job_id')} has no usable host_url: {url!r}", code="bad_host_url")
-    if entry.get("platform") in LOCAL_PLATFORMS and parts.hostname not in LOOPBACK_HOSTS:
+    if (entry.get("platform") in NEAR_PLATFORMS or entry.get("tunnel")) and parts.hostname not in LOOPBACK_HOSTS:
         raise ConflictError(
-            f"the service {entry.get('job_id')} runs on this machine, but its host_url is {url!r}",
+            f"the service {entry.get('job_id')} is reached on this machine, but its host_url is {url!r}",
             code="bad_host_url",
             hint="the state file was changed: moor recover reads the address from the platform",
             next=["moor recover"],
@@ -68,6 +68,8 @@ def contract_of(entry: Mapping[str, Any], catalog: Catalog) -> Contract:
 
 def probe(entry: Mapping[str, Any], contract: Contract, *, fetch: Fetch, timeout_s: float) -> Verdict:
     """Ask the readiness paths in turn until one settles it. Raises ConflictError for an unusable address."""
+    if not entry.get("host_url") and entry.get("platform") not in NEAR_PLATFORMS:
+        return Verdict("waiting", NO_ADDRESS)
     url = base_url(entry)
     for index, path in enumerate(contract.paths):
         verdict = judge(contract, index, fetch(url + path, timeout_s))
@@ -76,14 +78,31 @@ def probe(entry: Mapping[str, Any], contract: Contract, *, fetch: Fetch, timeout
     return Verdict("waiting", "no readiness route")
 
 
-def fetch_http(url: str, timeout_s: float) -> Answer | None:
+def access_headers(entry: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """What the service wants in every request: its key, if it has one. Raises PreflightError when that is missing."""
+    if not entry.get("token_env"):
+        return {}
+    from moorage.launch.service_key import auth_headers
+
+    return auth_headers(entry, environ)
+
+
+def fetcher(entry: Mapping[str, Any], environ: Mapping[str, str]) -> Fetch:
+    """`fetch_http` with what this service wants in every request."""
+    headers = access_headers(entry, environ)
+    return lambda url, timeout_s: fetch_http(url, timeout_s, headers)
+
+
+def fetch_http(url: str, timeout_s: float, headers: Mapping[str, str] | None = None) -> Answer | None:
     """GET without proxies or redirects; whatever goes wrong on the way is None, since a probe is asked again."""
     import requests
 
     with requests.Session() as session:
         session.trust_env = False
         try:
-            with session.get(url, timeout=timeout_s, allow_redirects=False, stream=True) as reply:
+            with session.get(
+                url, timeout=timeout_s, headers=dict(headers or {}), allow_redirects=False, stream=True
+            ) as reply:
                 body = bytearray()
                 for chunk in reply.iter_content(1 << 16):
                     body += chunk

@@ -44,6 +44,10 @@ class Contract:
     """None: not known, so any model counts."""
 
 
+NOT_LISTENING = "not listening yet"
+NO_ADDRESS = "no address yet"
+SILENCE = frozenset({NOT_LISTENING, NO_ADDRESS})
+"""Reasons of ours that say nothing: what the platform says tells more."""
 READY = Verdict("ready")
 ASK_NEXT = Verdict("next")
 
@@ -51,7 +55,7 @@ ASK_NEXT = Verdict("next")
 def judge(contract: Contract, index: int, answer: Answer | None) -> Verdict:
     """Judge the answer of `contract.paths[index]`; None means that nothing answered."""
     if answer is None:
-        return Verdict("waiting", "not listening yet")
+        return Verdict("waiting", NOT_LISTENING)
     if contract.family == "engine":
         return _judge_engine(contract, index, answer)
     return _judge_tao(contract, index, answer)

@@ -94,8 +94,10 @@ def watch(plane: Plane, job_id: str) -> str:
             return "the service is gone"
         if not _is_me(entry):
             return "another reaper watches it"
-        if ask_platforms(plane, [entry])[job_id].state == "exited":
+        life = ask_platforms(plane, [entry])[job_id]
+        if life.state == "exited":
             return "the service is dead"
+        entry = {**entry, **life.fields}
         limits = Limits(_seconds(entry.get("ttl_s")), _seconds(entry.get("idle_timeout_s")))
         if limits.idle_timeout_s is not None:
             activity = read_activity(plane, entry, activity, now_s=time.time())

@@ -25,11 +25,13 @@ def recover(plane: Plane, platform: str | None, report: Report) -> list[Entry]:
         except MoorageError as fault:
             if platform:
                 raise
+            if fault.code == "not_configured":
+                continue
             report("warning", f"{name} could not be asked: {fault.message}")
             continue
         found.update({entry["job_id"]: entry for entry in entries})
     seen = observe(plane, found.values())
-    found = {job_id: {**entry, "state": seen[job_id].state} for job_id, entry in found.items()}
+    found = {job_id: {**entry, **seen[job_id].fields, "state": seen[job_id].state} for job_id, entry in found.items()}
     state = plane.registry.rebuild(found)
     for job_id in found:
         _restart_reaper(plane, state.services[job_id])

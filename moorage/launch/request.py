@@ -21,7 +21,7 @@ from moorage.launch.media import check_output_target, is_media_reply, load_media
 from moorage.launch.observe import observe
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.base import Report
-from moorage.launch.probe import base_url
+from moorage.launch.probe import access_headers, base_url
 from moorage.launch.routing import resolve
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -111,6 +111,7 @@ def send(
         timeout_s=wanted.timeout_s,
         wait_s=wanted.wait_s,
         report=report,
+        headers=access_headers(entry, plane.environ),
         is_dead=lambda: observe(plane, [entry], probe=False)[entry["job_id"]].dead,
     )
     # A video is saved, not shown: nobody wants megabytes of base64 on the screen.
@@ -143,7 +144,7 @@ def _target(plane: Plane, wanted: ChatRequest, *, look: bool) -> Entry:
     must_choose = wanted.job_id is None and len(services) > 1
     seen = observe(plane, services.values(), probe=must_choose) if look else {}
     for job_id, observed in seen.items():
-        services[job_id]["state"] = observed.state
+        services[job_id] |= {**observed.fields, "state": observed.state}
     dead = {job_id for job_id, observed in seen.items() if observed.dead}
     target = {"job_id": wanted.job_id, "network_arch": wanted.network_arch}
     return resolve(services, **target, dead=dead, live_only=True, verb="request")

@@ -15,7 +15,7 @@ from moorage.launch.interrupts import held_back
 from moorage.launch.plan import StartPlan, StartRequest, choose_host_port, make_plan
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.base import Report
-from moorage.launch.probe import contract_of
+from moorage.launch.probe import contract_of, fetcher
 from moorage.launch.processes import identity_of
 from moorage.launch.reaper import spawn_reaper
 from moorage.launch.stop import end_reaper
@@ -34,22 +34,23 @@ def start(plane: Plane, request: StartRequest, report: Report) -> Entry:
     for warning in plan.warnings:
         report("warning", warning)
     _check_free(plane, plan)
+    plane.platform(request.platform).plan(plan.submission(plan.entry(None)))
     tried: set[int] = set()
     while True:
         attempt = _Attempt(plane, plan, report)
         try:
             return attempt.run(tried)
         except PortTaken as fault:
-            if request.host_port is not None or len(tried) >= PORT_TRIES:
+            if request.host_port is not None or not plan.has_local_port or len(tried) >= PORT_TRIES:
                 raise
             report("launch", f"{fault.message}: trying the next port")
 
 
 def wait_for(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -> Entry:
     """Wait for a service that was started before; its entry, recorded as ready. Nothing is undone on failure."""
-    waited = _wait(plane, entry, timeout_s, report)
-    waited_s = waited.until_ready()
-    return _record_ready(plane, entry, waited_s)
+    wait = _wait(plane, entry, timeout_s, report)
+    waited_s = wait.until_ready()
+    return _record_ready(plane, wait, waited_s)
 
 
 class _Attempt:
@@ -85,24 +86,24 @@ class _Attempt:
 
     def _launch_and_wait(self, tried: set[int]) -> Entry:
         plane, plan = self._plane, self._plan
-        self._platform.preflight(plan.submission(plan.entry(None)), pull=plan.request.pull, report=self._report)
+        submission = plan.submission(plan.entry(None))
+        known = self._platform.preflight(submission, pull=plan.request.pull, report=self._report)
         with held_back():
-            entry = self._entry = _reserve(plane, plan, tried)
-            tried.add(entry["host_port"])
-            where = f"{plan.request.platform}, port {entry['host_port']}"
-            self._report("launch", f"{plan.network_arch} on {where}, job id {plan.job_id}")
+            entry = self._entry = _reserve(plane, plan, known, tried)
+            self._report("launch", f"{plan.network_arch} on {_where(entry)}, job id {plan.job_id}")
             entry = self._entry = _record(plane, plan.job_id, self._submit(entry))
             entry = self._entry = _spawn_reaper(plane, entry)
             if plan.request.no_wait:
                 return _record(plane, plan.job_id, {"starter": None})
         try:
-            waited_s = _wait(plane, entry, plan.request.wait_s, self._report).until_ready()
+            wait = _wait(plane, entry, plan.request.wait_s, self._report)
+            waited_s = wait.until_ready()
         except NotReadyError:
             with held_back():
                 _record(plane, plan.job_id, {"starter": None})
             raise
         with held_back():
-            return _record_ready(plane, entry, waited_s)
+            return _record_ready(plane, wait, waited_s)
 
     def _submit(self, entry: Entry) -> Entry:
         try:
@@ -132,7 +133,7 @@ class _Attempt:
             return
         entry = recorded or entry
         if not self._refused:
-            self._platform.stop(entry)
+            self._platform.stop({**entry, "delete_instance": bool(entry.get("created_instance"))})
         end_reaper(self._plane, entry)
         with registry.transaction() as state:
             if job_id in state.services and _is_same_start(state.services[job_id], entry):
@@ -156,16 +157,23 @@ def _refuse_known(services: Mapping[str, Entry], plan: StartPlan) -> None:
         )
 
 
-def _reserve(plane: Plane, plan: StartPlan, tried: set[int]) -> Entry:
-    """Write the entry, with its port, before anything is launched."""
+def _reserve(plane: Plane, plan: StartPlan, known: Entry, tried: set[int]) -> Entry:
+    """Write the entry, with its port (which is added to `tried`), before anything is launched."""
     starter = identity_of(os.getpid())
     with plane.registry.transaction() as state:
         _refuse_known(state.services, plan)
         port = choose_host_port(plane, plan, list(state.services.values()), tried)
-        entry = plan.entry(port)
+        entry = plan.entry(port) | known
         entry["starter"] = starter.as_field() if starter else {"pid": os.getpid(), "started": ""}
         state.add(entry)
+    if port is not None:
+        tried.add(port)
     return entry
+
+
+def _where(entry: Entry) -> str:
+    port = f", port {entry['host_port']}" if entry["host_port"] else ""
+    return f"{entry['platform']}{port}"
 
 
 def _record(plane: Plane, job_id: str, fields: Entry) -> Entry:
@@ -180,9 +188,9 @@ def _record(plane: Plane, job_id: str, fields: Entry) -> Entry:
         return dict(entry)
 
 
-def _record_ready(plane: Plane, entry: Entry, waited_s: float) -> Entry:
+def _record_ready(plane: Plane, wait: Wait, waited_s: float) -> Entry:
     ready = {"state": "ready", "ready_at": now_utc(), "ready_after_s": round(waited_s, 2), "starter": None}
-    return _record(plane, entry["job_id"], ready)
+    return _record(plane, wait.entry["job_id"], wait.learnt | ready)
 
 
 def _spawn_reaper(plane: Plane, entry: Entry) -> Entry:
@@ -204,6 +212,7 @@ def _wait(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -
         contract=contract_of(entry, plane.catalog),
         timeout_s=readiness.wait_s if timeout_s is None else timeout_s,
         request_timeout_s=readiness.request_timeout_s,
+        fetch=fetcher(entry, plane.environ),
         report=report,
         secrets=plane.secrets(),
     )

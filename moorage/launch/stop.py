@@ -15,9 +15,10 @@ from moorage.launch.platforms.base import Platform, Report
 from moorage.launch.processes import end_process, identity_from
 
 
-def stop(plane: Plane, entry: Entry) -> None:
-    """End a service, verify that it is gone, and forget it. Something already gone is success.
+def stop(plane: Plane, entry: Entry, *, delete_instance: bool = False) -> str | None:
+    """End a service, verify that it is gone, and forget it; what stays and costs, in words. Gone already is success.
 
+    `delete_instance`: also the machine that its start made.
     The entry is marked first, so that a start that is still launching this service takes it back. When the platform
     does not answer the entry stays and the error leaves.
     """
@@ -27,10 +28,11 @@ def stop(plane: Plane, entry: Entry) -> None:
         if job_id in state.services:
             state.services[job_id]["stop_requested_at"] = now_utc()
             entry = dict(state.services[job_id])
-    platform.stop(entry)
+    stays = platform.stop({**entry, "delete_instance": True} if delete_instance else entry)
     end_reaper(plane, entry)
     with plane.registry.transaction() as state:
         state.remove(job_id)
+    return stays
 
 
 def forget(plane: Plane, job_id: str) -> None:
@@ -66,7 +68,7 @@ def reaper_log(plane: Plane, job_id: str) -> Path:
     return state_file.with_name(f"{state_file.name}.reaper-{job_id}.log")
 
 
-def stop_all(plane: Plane, entries: Iterable[Entry], report: Report) -> list[str]:
+def stop_all(plane: Plane, entries: Iterable[Entry], report: Report, *, delete_instance: bool = False) -> list[str]:
     """Stop every one of them; the ids stopped. One that fails does not keep the others running.
 
     Raises the first failure after all were tried, with `data["stopped"]`.
@@ -74,14 +76,15 @@ def stop_all(plane: Plane, entries: Iterable[Entry], report: Report) -> list[str
     stopped: list[str] = []
     failures: list[MoorageError] = []
     for entry in entries:
-        report("stop", f"job_id={entry['job_id']}")
         try:
-            stop(plane, entry)
+            stays = stop(plane, entry, delete_instance=delete_instance)
         except MoorageError as fault:
-            report("stop", f"job_id={entry['job_id']}: {fault.message}")
+            report("warning", f"{entry['job_id']} was not stopped: {fault.message}")
             failures.append(fault)
         else:
             stopped.append(entry["job_id"])
+            if stays:
+                report("warning", stays)
     if failures:
         failures[0].data = {**(failures[0].data or {}), "stopped": stopped}
         raise failures[0]

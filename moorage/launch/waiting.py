@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from moorage.errors import FailedError, MoorageError, NotReadyError
+from moorage.errors import FailedError, MoorageError, NotReadyError, TryAgainError
 from moorage.launch.entry import Entry
 from moorage.launch.interrupts import raise_if_interrupted
+from moorage.launch.platforms import NEAR_PLATFORMS
 from moorage.launch.platforms.base import Life, Platform, Report
 from moorage.launch.probe import Fetch, fetch_http, probe
-from moorage.launch.readiness import Contract, Verdict
+from moorage.launch.readiness import SILENCE, Contract, Verdict
 from moorage.launch.redact import redact
 
 LOG_TAIL_LINES = 20
 LIFE_EVERY_S = 0.5
 """How often the platform is asked whether the service lives: its death is told within 2 s."""
+FAR_LIFE_EVERY_S = 2.0
+"""Where asking means a login or a call over a network."""
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 0.5
 TELL_EVERY_S = 5.0
@@ -43,6 +47,9 @@ class Wait:
     secrets: Mapping[str, str]
     fetch: Fetch = fetch_http
     clock: Clock = Clock()
+    learnt: dict[str, Any] = field(default_factory=dict)
+    """Fields of the entry that the platform told meanwhile."""
+    _life: Life | None = None
 
     def until_ready(self) -> float:
         """Seconds it took.
@@ -56,7 +63,9 @@ class Wait:
         verdict = Verdict("waiting", None)
         while True:
             raise_if_interrupted()
-            if self.clock.now_s() - asked_life >= LIFE_EVERY_S or verdict.state == "fatal":
+            every_s = LIFE_EVERY_S if self.entry.get("platform") in NEAR_PLATFORMS else FAR_LIFE_EVERY_S
+            nowhere = self._life is None and not self.entry.get("host_url")
+            if nowhere or self.clock.now_s() - asked_life >= every_s or verdict.state == "fatal":
                 asked_life = self.clock.now_s()
                 self._check_life()
             before, verdict = verdict, self._ask()
@@ -94,12 +103,25 @@ class Wait:
         return list(redact(lines, self.secrets))[-LOG_TAIL_LINES:]
 
     def _ask(self) -> Verdict:
-        return probe(self.entry, self.contract, fetch=self.fetch, timeout_s=self.request_timeout_s)
+        verdict = probe(self.entry, self.contract, fetch=self.fetch, timeout_s=self.request_timeout_s)
+        if verdict.state == "waiting" and verdict.reason in SILENCE and self._life is not None and self._life.detail:
+            return Verdict("waiting", self._life.detail)
+        return verdict
 
     def _check_life(self) -> None:
-        life: Life = self.platform.status([self.entry])[self.entry["job_id"]]
+        life = self._life = self.platform.status([self.entry])[self.entry["job_id"]]
+        self.learnt |= life.fields
+        self.entry = {**self.entry, **life.fields}
         if life.state == "exited":
             raise self.failure(life.detail or "it is gone")
+        if life.outlook == "failed":
+            raise self.failure(life.detail or "it cannot come up", code="start_failed")
+        if life.outlook == "no_capacity":
+            raise TryAgainError(
+                f"there is no room for the service {self.entry['job_id']}: {life.detail}",
+                code="no_capacity",
+                hint="ask for less, or try again when there is room",
+            )
 
     def _not_ready(self, verdict: Verdict) -> NotReadyError:
         job_id = self.entry["job_id"]

@@ -38,7 +38,7 @@ def show(data: dict[str, Any], out: Output) -> None:
         names = ("network_arch", "platform")
         middle = [str(entry.get(name, "")) for name in names]
         rows.append(
-            [entry["job_id"], *middle, state, str(entry.get("host_url", "")), str(entry.get("started_at", ""))[:19]]
+            [entry["job_id"], *middle, state, str(entry.get("host_url") or ""), str(entry.get("started_at", ""))[:19]]
         )
     for row in table(rows):
         out.line(row)

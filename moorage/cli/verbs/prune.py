@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     dead = [one for one in dead_entries(plane) if args.platform in (None, one.get("platform"))]
     if args.dry_run:
         return {"pruned": [entry["job_id"] for entry in dead]}
-    return {"pruned": stop_all(plane, dead, lambda *_words, **_numbers: None)}
+    return {"pruned": stop_all(plane, dead, out)}
 
 
 def show(data: dict[str, Any], out: Output) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 from moorage.cli.output import Output
 from moorage.cli.parser import duration_s, one_of, positive_duration_s
+from moorage.cli.platform_flags import add_platform_flags, platform_options
 from moorage.launch.plane import Plane
+from moorage.launch.platforms import PLATFORMS
 
 SUMMARY = "Start a service and wait until it is ready. Arguments after -- go to the server itself."
 PULL_POLICIES = ("missing", "always", "never")
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--network-arch", required=True, metavar="ARCH", help="what to serve with: moor archs lists them")
     add("--model-path", required=True, metavar="P", help="hf_model://org/model, or an absolute path there")
-    add("--platform", default="local-process", metavar="X", help="local-process (default) or local-docker")
+    add("--platform", default="local-process", metavar="X", help=f"{', '.join(PLATFORMS)} (default {PLATFORMS[0]})")
     add("--num-gpus", type=int, metavar="N", help="how many GPUs (default 1)")
     add("--gpus", metavar="none|IDS", help="which GPUs, as 0,1; none for an engine without one")
     add("--runtime", metavar="nvidia", help="container runtime for GPUs, as Tegra needs it (found by itself there)")
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--ttl", type=positive_duration_s, metavar="D", help="stop it this long after its start")
     add("--idle-timeout", type=positive_duration_s, metavar="D", help="stop it when nobody used it this long")
     add("--dry-run", action="store_true", help="show the plan; start and write nothing")
+    add_platform_flags(parser)
 
 
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         ttl_s=args.ttl,
         idle_timeout_s=args.idle_timeout,
         extra_arguments=args.extra,
+        options=platform_options(args),
     )
     if args.dry_run:
         plan, warnings = dry_run(plane, request)
@@ -74,7 +78,8 @@ def show(data: dict[str, Any], out: Output) -> None:
     out.line("Inference service started.")
     out.line(f"  Job ID : {data['job_id']}")
     out.line(f"  Arch   : {data['network_arch']}")
-    out.line(f"  URL    : {data['host_url']}/v1/chat/completions")
+    url = f"{data['host_url']}/v1/chat/completions" if data["host_url"] else "moor status tells it when it is known"
+    out.line(f"  URL    : {url}")
     out.line(f'Ask it  : moor request --job-id {data["job_id"]} --prompt "What is 2+2?" --accept-defaults')
     out.line(f"Stop it : moor stop {data['job_id']}")
 

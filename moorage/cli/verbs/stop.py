@@ -18,6 +18,7 @@ SUMMARY = "Stop a service, verify that it is gone, and forget it."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
     parser.add_argument("--all", action="store_true", help="every service (of --network-arch, if given)")
+    parser.add_argument("--delete-instance", action="store_true", help="brev: the machine that the start made, too")
     parser.add_argument("--dry-run", action="store_true", help="show what would be stopped")
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         return {"plan": {"job_ids": [entry["job_id"] for entry in entries]}}
     for entry in entries:
         out.talk(f"Stopping job_id={entry['job_id']}")
-    stopped = stop_all(plane, entries, lambda *_words, **_numbers: None)
+    stopped = stop_all(plane, entries, out, delete_instance=args.delete_instance)
     return {"stopped": stopped, "latest": plane.registry.read().latest}
 
 

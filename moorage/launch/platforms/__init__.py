@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PLATFORMS = ("local-process", "local-docker", "slurm", "kubernetes", "brev", "lepton")
 """The default first."""
 
+NEAR_PLATFORMS = frozenset({"local-process", "local-docker"})
+"""On this machine: asking them costs next to nothing, and their services are on loopback."""
+
 LOCAL_PORT_PLATFORMS = frozenset({"local-process", "local-docker", "slurm", "brev"})
 """Where a service is reached by a port of this machine: published there, or a tunnel's end."""
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 
-@pytest.mark.parametrize("platform", ["slurm", None, 3])
+@pytest.mark.parametrize("platform", ["modal", None, 3])
 def test_a_service_we_cannot_stop_is_not_lost_silently_and_can_be_forgotten(moor, state_file, platform):
     entry = {"job_id": "far", "network_arch": "vllm", "host_url": "http://localhost:1", "platform": platform}
     state_file.write_text(json.dumps({"far": entry, "latest": "far"}))

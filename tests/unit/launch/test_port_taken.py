@@ -24,8 +24,11 @@ class Refusing:
     def __init__(self, refusals):
         self.refusals, self.offered, self.stopped = refusals, [], []
 
+    def plan(self, _submission):
+        return {}
+
     def preflight(self, _submission, **_options):
-        """All is there."""
+        return {}
 
     def submit(self, submission):
         self.offered.append(submission.port)

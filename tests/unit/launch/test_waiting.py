@@ -26,7 +26,8 @@ class Script:
         return items[min(int(self.now), len(items) - 1)]
 
     def status(self, entries):
-        return {"me": Life(state=self.at(self.lives), detail="exit code 3")}
+        state = self.at(self.lives)
+        return {"me": Life(state=state, detail=None if state == "alive" else "exit code 3")}
 
     def logs(self, entry, *, tail, follow):
         if self.log_fault:
