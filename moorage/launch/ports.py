@@ -7,8 +7,11 @@ holds its port until it is stopped or pruned.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from moorage.errors import ConflictError
@@ -57,28 +60,41 @@ def check_port(port: int, entries: Iterable[Mapping[str, Any]], *, is_free: Call
 
 
 def port_is_free(port: int) -> bool:
-    """Whether nothing listens on `port`, on loopback or on all addresses, IPv4 or IPv6.
+    """Whether nobody has `port`, on loopback or on all addresses, IPv4 or IPv6.
 
     Binds without listening: with SO_REUSEADDR that fails exactly when someone listens, and two probes at once do not
-    disturb each other.
+    disturb each other. Servers that bind long before they listen (vLLM does) are found by binding without it, which
+    fails too for a minute after connections were closed: then the system lists those, and they do not count.
     """
-    return all(
-        _can_bind(family, address, port)
-        for family, address in (
-            (socket.AF_INET, "0.0.0.0"),  # noqa: S104 - a probe: nothing is served there
-            (socket.AF_INET, "127.0.0.1"),
-            (socket.AF_INET6, "::1"),
-        )
-    )
+    everywhere = "0.0.0.0"  # noqa: S104 - a probe: nothing is served there
+    places = ((socket.AF_INET, everywhere), (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+    if not all(_can_bind(family, address, port) for family, address in places):
+        return False
+    return _can_bind(socket.AF_INET, everywhere, port, alone=True) or has_connections(port, _connections())
 
 
-def _can_bind(family: socket.AddressFamily, address: str, port: int) -> bool:
+def has_connections(port: int, table: str) -> bool:
+    """Whether a table of the form of /proc/net/tcp (proc(5)) lists a socket of this local port."""
+    ports = re.findall(r"^ *\d+: [0-9A-F]+:([0-9A-F]{4}) ", table, re.MULTILINE)
+    return any(int(found, 16) == port for found in ports)
+
+
+def _connections() -> str:
+    table = ""
+    for path in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            table += Path(path).read_text(encoding="ascii")
+    return table
+
+
+def _can_bind(family: socket.AddressFamily, address: str, port: int, *, alone: bool = False) -> bool:
     try:
         probe = socket.socket(family, socket.SOCK_STREAM)
     except OSError:
         return True  # no IPv6 here: nobody can listen on it
     with probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if not alone:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except PermissionError:

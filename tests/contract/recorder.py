@@ -1,8 +1,9 @@
-"""A server that answers everything alike and keeps every body it is sent, in the place of a service."""
+"""A server that answers everything alike and keeps what it is sent, in the place of a service."""
 
 from __future__ import annotations
 
 import threading
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
@@ -12,6 +13,7 @@ class Recorder:
 
     def __init__(self, status: int = 200, body: bytes = b"{}", content_type: str = "application/json") -> None:
         self.bodies: list[bytes] = []
+        self.headers: list[Message] = []
         recorder = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -20,6 +22,7 @@ class Recorder:
                 self.do_GET()
 
             def do_GET(self) -> None:
+                recorder.headers.append(self.headers)
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from moorage.errors import PlatformUnreachable
+from moorage.errors import PlatformUnreachable, PreflightError
 from moorage.launch.observe import as_seen, observe
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.life import Life
@@ -106,11 +106,62 @@ def test_a_server_that_cannot_be_asked_is_starting_and_a_strange_address_unknown
 
 def test_each_platform_in_use_is_asked_once(tmp_path: Path) -> None:
     docker, process = Told(dict.fromkeys("abc", DIED)), Told({"d": DIED})
-    entries = [*(entry(job_id) for job_id in "abc"), entry("d", platform="local-process"), entry("e", platform="slurm")]
+    entries = [*(entry(job_id) for job_id in "abc"), entry("d", platform="local-process"), entry("e", platform="modal")]
     seen = observe(plane_of(tmp_path, local_docker=docker, local_process=process), entries)
     assert (docker.asked, process.asked) == (1, 1)
     assert [seen[job_id].state for job_id in "abcde"] == [*(["exited"] * 4), "unknown"]
-    assert "slurm" in str(seen["e"].reason)
+    assert "modal" in str(seen["e"].reason)
+
+
+def test_what_only_the_platform_knows_is_told_and_used(tmp_path: Path) -> None:
+    with Recorder(200, b'{"status": "ready", "job_id": "a"}') as server:
+        told = Told(
+            {"a": Life(state="alive", fields={"host_url": f"http://localhost:{server.port}", "slurm_node": "n1"})}
+        )
+        one = entry("a", platform="kubernetes", state="starting", host_url=None)
+        seen = observe(plane_of(tmp_path, kubernetes=told), [one])["a"]
+    shown = as_seen(one, seen)
+    assert (shown["state"], shown["host_url"], shown["slurm_node"]) == (
+        "ready",
+        f"http://localhost:{server.port}",
+        "n1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("life", "recorded", "state", "reason"),
+    [
+        (Life(state="alive", detail="PENDING: Resources"), "starting", "starting", "PENDING: Resources"),
+        (Life(state="alive"), "starting", "starting", "no address yet"),
+        (Life(state="alive", detail="ImagePullBackOff", outlook="failed"), "starting", "failed", "ImagePullBackOff"),
+        (Life(state="alive", detail="no GPU", outlook="no_capacity"), "starting", "starting", "no GPU"),
+        (UNKNOWN, "ready", "unknown", "no engine"),
+    ],
+)
+def test_before_a_service_has_an_address(tmp_path: Path, life: Life, recorded: str, state: str, reason: str) -> None:
+    one = entry("a", platform="kubernetes", state=recorded, host_url=None)
+    seen = observe(plane_of(tmp_path, kubernetes=Told({"a": life})), [one])["a"]
+    assert (seen.state, seen.reason) == (state, reason)
+
+
+@pytest.mark.parametrize(("recorded", "state"), [("ready", "unknown"), ("starting", "starting")])
+def test_a_broken_tunnel_is_told_as_such(tmp_path: Path, recorded: str, state: str) -> None:
+    with Recorder() as gone:
+        pass
+    life = Life(state="alive", fields={"tunnel": {"state": "broken", "detail": "login refused"}})
+    one = entry("a", platform="slurm", state=recorded, host_url=f"http://localhost:{gone.port}")
+    seen = observe(plane_of(tmp_path, slurm=Told({"a": life})), [one])["a"]
+    assert (seen.state, seen.reason) == (state, "its tunnel is broken: login refused")
+
+
+def test_the_key_of_an_endpoint_goes_with_every_question(tmp_path: Path) -> None:
+    with Recorder(200, b'{"status": "ready", "job_id": "a"}') as server:
+        told = Told({"a": Life(state="alive", fields={"host_url": f"http://localhost:{server.port}"})})
+        plane = plane_of(tmp_path, lepton=told)
+        plane.environ = {**plane.environ, "MY_KEY": "k" * 32}
+        one = entry("a", platform="lepton", token_env="MY_KEY", host_url=None)
+        assert observe(plane, [one])["a"].state == "ready"
+    assert server.headers[-1]["Authorization"] == f"Bearer {'k' * 32}"
 
 
 def test_nothing_is_asked_for_nothing(tmp_path: Path) -> None:
@@ -127,6 +178,16 @@ def test_dead_is_what_the_list_calls_dead(tmp_path: Path) -> None:
             for job_id in "abc":
                 state.add(entry(job_id, host_url=url))
         assert [one["job_id"] for one in dead_entries(plane)] == ["a", "b"]
+
+
+def test_recover_says_nothing_of_platforms_that_are_not_set_up(tmp_path: Path) -> None:
+    far = Told({}, PreflightError("no SLURM_HOSTNAME", code="not_configured"))
+    plane = plane_of(tmp_path, slurm=far, local_docker=Told({}), local_process=Told({}))
+    said: list[str] = []
+    assert recover(plane, None, lambda _phase, message, **_numbers: said.append(message)) == []
+    assert [line for line in said if "slurm" in line] == []
+    with pytest.raises(PreflightError):
+        recover(plane, "slurm", lambda *_words, **_numbers: None)
 
 
 def test_recover_leaves_out_what_does_not_answer_unless_it_was_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import ConflictError
-from moorage.launch.ports import check_port, choose_port, port_is_free
+from moorage.launch.ports import check_port, choose_port, has_connections, port_is_free
 
 RANGE = range(8080, 8090)
 PORTS = st.sets(st.sampled_from(list(RANGE)))
@@ -57,3 +57,33 @@ def test_probing_leaves_the_port_free():
         port = listener.getsockname()[1]
     assert port_is_free(port)
     assert port_is_free(port)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_server_that_has_bound_and_does_not_listen_yet_is_seen(address):
+    with socket.socket() as early:
+        early.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        early.bind((address, 0))
+        assert not port_is_free(early.getsockname()[1])
+
+
+def test_connections_that_were_closed_just_now_leave_the_port_free():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = listener.accept()
+        served.close()  # the side that closes first keeps the port in TIME_WAIT
+        client.close()
+    assert port_is_free(port)
+
+
+@given(port=st.integers(1, 65535), other=st.integers(1, 65535))
+def test_connections_are_known_by_their_local_port(port, other):
+    table = (
+        "  sl  local_address rem_address   st tx_queue\n"
+        f"   0: 0100007F:{port:04X} 0100007F:{other:04X} 06 00000000\n"
+        f"  10: 00000000000000000000000001000000:1F90 00000000000000000000000001000000:{other:04X} 06 00000000\n"
+    )
+    assert has_connections(port, table)
+    assert has_connections(8080, table)
+    assert has_connections(other, table) == (other in (port, 8080))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from moorage.errors import FailedError, NotReadyError, PlatformUnreachable
+from moorage.errors import FailedError, NotReadyError, PlatformUnreachable, TryAgainError
 from moorage.launch.platforms.base import Life
 from moorage.launch.readiness import Answer, Contract
 from moorage.launch.waiting import Clock, Wait
@@ -90,6 +90,51 @@ def test_a_fatal_reason_ends_it_at_once():
 
 def test_a_platform_that_cannot_be_asked_is_no_death():
     assert Script([None, None, READY], lives=["unknown"]).wait(60) < 3
+
+
+def far(script, **life):
+    """The same service where its address is not known before the platform tells it."""
+    script.status = lambda _entries: {"me": Life(state="alive", **life)}
+    return Wait(
+        entry={"job_id": "me", "platform": "kubernetes", "host_url": None},
+        platform=script,
+        contract=CONTRACT,
+        timeout_s=60,
+        request_timeout_s=1,
+        report=lambda phase, message, **numbers: script.told.append(message),
+        secrets={},
+        fetch=script.fetch,
+        clock=Clock(now_s=lambda: script.now, pause=script.pause),
+    )
+
+
+def test_an_address_that_is_known_late_is_learnt():
+    wait = far(Script([READY]), fields={"host_url": "http://192.0.2.7:8080", "tunnel": None})
+    assert wait.until_ready() == 0
+    assert wait.learnt["host_url"] == "http://192.0.2.7:8080"
+
+
+def test_what_never_will_come_up_has_failed_at_once():
+    script = Script([READY])
+    with pytest.raises(FailedError) as caught:
+        far(script, detail="ErrImagePull: no such image", outlook="failed").until_ready()
+    assert (script.now, caught.value.code) == (0, "start_failed")
+    assert "no such image" in caught.value.message
+
+
+def test_no_room_is_told_in_the_scheduler_s_words():
+    with pytest.raises(TryAgainError) as caught:
+        far(Script([READY]), detail="Insufficient nvidia.com/gpu", outlook="no_capacity").until_ready()
+    assert caught.value.code == "no_capacity"
+    assert "Insufficient nvidia.com/gpu" in caught.value.message
+
+
+def test_while_nothing_answers_the_platform_s_word_is_told():
+    script = Script([None])
+    with pytest.raises(NotReadyError) as caught:
+        far(script, detail="PENDING: Priority").until_ready()
+    assert "PENDING: Priority" in caught.value.message
+    assert script.told[0] == "PENDING: Priority"
 
 
 def test_time_is_over():
