@@ -24,7 +24,7 @@ from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image
 from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL_MARKS = ("docker", "vllm")
+REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "vllm")
 VLLM = pytest.StashKey[Path | str]()
 """The engine's Python, or why there is none."""
 
