@@ -15,6 +15,7 @@ import pytest
 import moorage
 from moorage.catalog.catalog import load_catalog
 from moorage.cli.main import VERBS
+from moorage.cli.platform_flags import FLAGS, PlatformFlag
 from moorage.launch.platforms import PLATFORMS
 from tests.bundle.checkout import ROOT, codes, documents, files, section, table_rows
 from tests.conftest import Moor
@@ -134,7 +135,13 @@ def test_every_script_and_verb_is_in_the_table() -> None:
 def test_every_flag_of_start_is_in_the_table(moor: Moor) -> None:
     [row] = [row for row in table_rows(section(SKILL, "Available Scripts")) if row[0] == "`scripts/start.py`"]
     flags = set(re.findall(r"^  (--[a-z-]+)", moor("start", "--help").out, re.MULTILINE))
-    assert {flag for flag in codes(row[2]) if " " not in flag} == flags - {"--json"}
+    assert {flag for flag in codes(row[2]) if " " not in flag} == flags - {"--json"} - {one.flag for one in FLAGS}
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=[one.flag for one in FLAGS])
+def test_a_flag_of_one_platform_is_on_its_page(flag: PlatformFlag) -> None:
+    for platform in flag.platforms:
+        assert flag.flag in documents()[f"skills/platform/{platform}/SKILL.md"]
 
 
 def test_every_arch_and_every_sampling_field_is_in_a_table() -> None:
