@@ -1,4 +1,4 @@
-"""Make models/nano again: `ENGINE_PYTHON -m models.train` from the checkout's root, an hour or two on two cores.
+"""Make models/nano again: `ENGINE_PYTHON -m models.train` from the checkout's root, about an hour on two cores.
 
 The steps: tokenizer, training, export, evaluation, model card. A run that was cut off goes on from its last checkpoint.
 `--smoke` takes the same steps in two minutes at toy size, and shows that they work, not that anything was learnt.
