@@ -28,6 +28,7 @@ SHARED_BLOCKS = (
     *("readiness_check", "request.registry_read", "request.send"),
     *("stop.registry_read", "stop.platform_stop", "stop.registry_cleanup"),
 )
+ELSEWHERE = ("slurm", "kubernetes", "brev", "lepton")
 BUILT_BY_HAND = ("cosmos-rl", "cosmos-predict2.5", "tao-dataservices", "vllm")
 TEXT_EXAMPLES = ("python_text", "curl_text")
 IMAGE_EXAMPLES = ("python_image", "curl_image")
@@ -112,6 +113,27 @@ def test_a_local_process_without_the_label_is_not_recorded(run: Runner, state_fi
     assert not state_file.exists()
 
 
+@pytest.mark.parametrize("platform", ELSEWHERE)
+def test_a_service_elsewhere_is_recorded_by_hand(run: Runner, moor: Moor, platform: str) -> None:
+    """Nothing runs there: what counts is that every command finds the entry, and asks that address."""
+    job_id = str(uuid.uuid4())
+    inputs = {
+        "MOORAGE_JOB_ID": job_id,
+        "MOORAGE_PLATFORM_JOB_ID": "4711",
+        "MOORAGE_HOST_PORT": "8123",
+        "MOORAGE_HOST_URL": "http://192.0.2.7:8080",
+        "MOORAGE_NAMESPACE": "default",
+        "MOORAGE_INSTANCE_ID": "box",
+        "MOORAGE_SLURM_NODE": "node1",
+        "MOORAGE_TOKEN_ENV": "MY_KEY",
+    }
+    assert job_id in run(BLOCKS[f"registry_write.{platform}"], MOORAGE_NETWORK_ARCH="vllm", **inputs)
+    words = ("request", "--job-id", job_id, "--prompt", "x", "--accept-defaults", "--dry-run", "--json")
+    url = moor(*words).out["data"]["plan"]["url"]
+    assert url.startswith("http://localhost:8123/" if platform in ("slurm", "brev") else "http://192.0.2.7:8080/")
+    assert moor("prune", "--forget", job_id, "--json").rc == 0
+
+
 @pytest.mark.usefixtures("tao_path")
 @pytest.mark.parametrize("arch", ["cosmos-predict2.5", "cosmos-rl"])
 def test_the_examples_of_a_request(run: Runner, moor: Moor, tmp_path: Path, arch: str) -> None:
@@ -133,6 +155,7 @@ def test_the_examples_of_a_request(run: Runner, moor: Moor, tmp_path: Path, arch
 def test_every_block_is_run_above() -> None:
     run_above = {f"job_payload_builder.{arch}" for arch in (*BUILT_BY_HAND, "sglang")}
     run_above |= {"registry_write.local_process", "registry_write.local_docker", *SHARED_BLOCKS}
+    run_above |= {f"registry_write.{platform}" for platform in ELSEWHERE}
     assert run_above == set(BLOCKS)
     assert {*TEXT_EXAMPLES, *IMAGE_EXAMPLES} == set(examples())
 
