@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,9 +20,11 @@ from moorage.catalog.engine_python import has_nvidia_gpu
 from moorage.catalog.image import resolve_image
 from moorage.errors import MoorageError
 from moorage.launch.engine_install import ensure_engine
+from moorage.launch.platforms.base import Report
 from tests.real.parts.absence import MARK, PartMissing, count_missing, real_is_required, require_real
 from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image, programs_on_path, unload
 from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
+from tests.real.parts.kubernetes_build import ensure_programs
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "vllm")
@@ -46,8 +49,8 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make the engine's environment before the first test: it takes minutes, and tests have time limits."""
-    if session.config.option.collectonly or not any(item.get_closest_marker("vllm") for item in session.items):
+    """Make what takes minutes before the first test, since tests have time limits: the engine, Kubernetes."""
+    if session.config.option.collectonly:
         return
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
 
@@ -55,6 +58,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         if not numbers and terminal is not None:
             terminal.write_line(f"{phase}: {message}")
 
+    if any(item.get_closest_marker("kubernetes") for item in session.items):
+        with contextlib.suppress(PartMissing):  # the tests say so themselves
+            ensure_programs(cache_folder(), lambda message: report("kubernetes", message))
+    if any(item.get_closest_marker("vllm") for item in session.items):
+        _ensure_vllm(session, report)
+
+
+def _ensure_vllm(session: pytest.Session, report: Report) -> None:
     try:
         found = ensure_engine("vllm", gpu=has_nvidia_gpu(os.environ), environ=os.environ, root=ROOT, report=report)
         session.config.stash[VLLM] = found
@@ -181,6 +192,10 @@ def moor(state_file: Path) -> Iterator[Moor]:
 @pytest.fixture(scope="session")
 def parts_cache() -> Path:
     """Where real parts that are slow to make are kept between runs, outside the checkout."""
+    return cache_folder()
+
+
+def cache_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     folder = Path(home) / "moorage" / "test-parts"
     folder.mkdir(parents=True, exist_ok=True)
