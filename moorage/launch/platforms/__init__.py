@@ -13,7 +13,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from moorage.launch.platforms.base import Platform
 
-PLATFORMS = ("local-process", "local-docker", "slurm", "kubernetes", "brev", "lepton")
+HOMES = {
+    "local-process": ("local_process", "LocalProcess"),
+    "local-docker": ("local_docker", "LocalDocker"),
+    "slurm": ("slurm.platform", "Slurm"),
+    "kubernetes": ("kubernetes", "Kubernetes"),
+    "brev": ("brev", "Brev"),
+    "lepton": ("lepton.platform", "Lepton"),
+}
+"""Platform → its module here and its class."""
+PLATFORMS = tuple(HOMES)
 """The default first."""
 
 NEAR_PLATFORMS = frozenset({"local-process", "local-docker"})
@@ -41,6 +50,6 @@ def open_platform(name: str, environ: Mapping[str, str]) -> Platform:
     """The platform of that name, ready to be asked; connects to nothing yet."""
     from importlib import import_module
 
-    module = import_module(f"moorage.launch.platforms.{require_platform(name).replace('-', '_')}")
-    platform: Platform = getattr(module, "".join(word.capitalize() for word in name.split("-")))(environ)
+    module, kind = HOMES[require_platform(name)]
+    platform: Platform = getattr(import_module(f"moorage.launch.platforms.{module}"), kind)(environ)
     return platform

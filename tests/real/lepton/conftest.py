@@ -13,7 +13,7 @@ import pytest
 
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.lepton import Lepton
+from moorage.launch.platforms.lepton.platform import Lepton
 from tests.contract.platform_contract import SERVE, eventually, ignore_progress, make_submission
 from tests.real.parts.absence import PartMissing, require_real
 from tests.real.parts.lepton_server import LeptonServer, lepton_server

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from moorage.errors import ConflictError, MoorageError, PlatformUnreachable, PreflightError
-from moorage.launch.platforms.lepton import ASK_S, Lepton
-from moorage.launch.platforms.lepton_spec import secret_name
+from moorage.launch.platforms.lepton.platform import ASK_S, Lepton
+from moorage.launch.platforms.lepton.spec import secret_name
 from tests.contract.platform_contract import (
     eventually,
     ignore_progress,

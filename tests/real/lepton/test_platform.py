@@ -15,7 +15,7 @@ import pytest
 from moorage.errors import PreflightError, UsageError
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.lepton import Lepton
+from moorage.launch.platforms.lepton.platform import Lepton
 from tests.contract.platform_contract import (
     SERVE,
     Make,
@@ -192,7 +192,7 @@ def test_another_tool_s_service_is_neither_judged_nor_ended(lepton: Lepton, work
 def test_nothing_is_asked_or_imported_where_nothing_is_configured() -> None:
     program = (
         "import sys\nfrom moorage.errors import PreflightError\n"
-        "from moorage.launch.platforms.lepton import Lepton\n"
+        "from moorage.launch.platforms.lepton.platform import Lepton\n"
         "lepton = Lepton({})\n"
         "try:\n    lepton.find()\nexcept PreflightError as fault:\n    print(fault.code)\n"
         "print(lepton.status([{'job_id': 'x'}])['x'].state)\n"

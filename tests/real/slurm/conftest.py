@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from moorage.launch.entry import Entry
-from moorage.launch.platforms.slurm import Slurm
+from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract import platform_contract
 from tests.contract.platform_contract import Start
 from tests.real.parts.absence import PartMissing, require_real

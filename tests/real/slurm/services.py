@@ -8,7 +8,7 @@ from typing import Any
 
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.slurm import Slurm
+from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract import platform_contract
 from tests.contract.platform_contract import SERVE, Start, answers, ignore_progress, make_submission
 from tests.real.parts.slurm_cluster import SlurmCluster

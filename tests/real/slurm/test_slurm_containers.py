@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.launch.platforms.slurm import Slurm
+from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract.platform_contract import (
     SERVE,
     Start,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError, TryAgainError, UsageError
-from moorage.launch.platforms.slurm import Slurm
+from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract.platform_contract import (
     SERVE,
     Start,
@@ -165,7 +165,7 @@ def test_what_a_start_needs_is_missed_before_it(environ: dict[str, str]) -> None
 KILLED = """
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
-from moorage.launch.platforms.slurm import Slurm
+from moorage.launch.platforms.slurm.platform import Slurm
 from moorage.launch.remote.paramiko_client import ParamikoHost
 from tests.contract.platform_contract import ignore_progress, make_submission
 step = int(sys.argv[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from moorage.errors import ConflictError, MoorageError, PlatformUnreachable, PreflightError, TryAgainError
-from moorage.launch.platforms.lepton_faults import answer_words, error_of, status_of
+from moorage.launch.platforms.lepton.faults import answer_words, error_of, status_of
 
 HOST = "workspace.example"
 

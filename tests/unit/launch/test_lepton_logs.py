@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.launch.platforms.lepton_logs import Place
+from moorage.launch.platforms.lepton.logs import Place
 
 
 def pieces_of(data: bytes, cuts: list[int]) -> Iterator[bytes]:

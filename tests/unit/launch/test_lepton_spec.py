@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from moorage.errors import PreflightError, UsageError
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.lepton_spec import (
+from moorage.launch.platforms.lepton.spec import (
     credentials_of,
     endpoint_name,
     entry_of,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.launch.platforms.lepton_states import (
+from moorage.launch.platforms.lepton.states import (
     ALIVE_PHASES,
     ENDED_PHASES,
     QUEUE_PATIENCE_S,

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError, TryAgainError, UsageError
-from moorage.launch.platforms.slurm_checks import partition_check
-from moorage.launch.platforms.slurm_faults import is_uncertain, submit_fault
+from moorage.launch.platforms.slurm.checks import partition_check
+from moorage.launch.platforms.slurm.faults import is_uncertain, submit_fault
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage.errors import PreflightError, UsageError
-from moorage.launch.platforms.slurm import Slurm
-from moorage.launch.platforms.slurm_options import login_target, read_options
-from moorage.launch.platforms.slurm_place import Place, choose_workdir, job_number, place_of
-from moorage.launch.platforms.slurm_script import pyxis_image, render_env, render_script
+from moorage.launch.platforms.slurm.options import login_target, read_options
+from moorage.launch.platforms.slurm.place import Place, choose_workdir, job_number, place_of
+from moorage.launch.platforms.slurm.platform import Slurm
+from moorage.launch.platforms.slurm.script import pyxis_image, render_env, render_script
 from tests.contract.platform_contract import make_submission
 
 IMAGE = "nvcr.io/nvidia/tao/tao-toolkit:7.0.1-cosmos-rl"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.launch.platforms.slurm_commands import (
+from moorage.launch.platforms.slurm.commands import (
     ask_command,
     ask_elsewhere_command,
     cancel_command,
@@ -30,9 +30,9 @@ from moorage.launch.platforms.slurm_commands import (
     where_command,
     whole_path_command,
 )
-from moorage.launch.platforms.slurm_nodelist import expand_nodes, first_node
-from moorage.launch.platforms.slurm_place import Place
-from moorage.launch.platforms.slurm_states import (
+from moorage.launch.platforms.slurm.nodelist import expand_nodes, first_node
+from moorage.launch.platforms.slurm.place import Place
+from moorage.launch.platforms.slurm.states import (
     ENDED,
     NOTHING_LEFT,
     PHASES,

@@ -1,0 +1,1 @@
+"""lepton: services as endpoints; `platform` is the contract, the other files its parts."""
