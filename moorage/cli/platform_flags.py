@@ -29,6 +29,8 @@ FLAGS = (
     PlatformFlag("--time", ("slurm",), "wall time, as sbatch takes it", "T"),
     PlatformFlag("--gpus-type", ("slurm",), "type of the GPUs in --gres, as h100", "TYPE"),
     PlatformFlag("--qos", ("slurm",), "quality of service", "Q"),
+    PlatformFlag("--cpus", ("slurm",), "processor cores (default: the site's, often 1)", "N", kind=int),
+    PlatformFlag("--mem", ("slurm",), "memory, as sbatch takes it (default: the site's)", "M"),
     PlatformFlag("--container", ("slurm",), "how the image is run (default pyxis)", "pyxis|oci|none",
                  choices=("pyxis", "oci", "none")),
     PlatformFlag("--workdir", ("slurm",), "folder on the cluster for scripts and logs", "DIR"),

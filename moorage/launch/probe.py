@@ -73,6 +73,8 @@ def probe(entry: Mapping[str, Any], contract: Contract, *, fetch: Fetch, timeout
     url = base_url(entry)
     for index, path in enumerate(contract.paths):
         verdict = judge(contract, index, fetch(url + path, timeout_s))
+        if verdict.reason == "HTTP 401" and entry.get("token_env"):
+            return Verdict("waiting", f"it refuses the key in {entry['token_env']}")
         if verdict.state != "next":
             return verdict
     return Verdict("waiting", "no readiness route")

@@ -14,12 +14,13 @@ from typing import Any
 
 from moorage.catalog.request_body import MediaItem, build_body, cross_check, find_secret
 from moorage.catalog.sampling import check_values, defaults, fields_of, missing_flags, parse_field
-from moorage.errors import FailedError, UsageError
+from moorage.errors import FailedError, NotReadyError, UsageError
 from moorage.launch.chat import ChatClient, Reply
 from moorage.launch.entry import Entry
 from moorage.launch.media import check_output_target, is_media_reply, load_media, save_media_reply
 from moorage.launch.observe import observe
 from moorage.launch.plane import Plane
+from moorage.launch.platforms import NEAR_PLATFORMS
 from moorage.launch.platforms.base import Report
 from moorage.launch.probe import access_headers, base_url
 from moorage.launch.routing import resolve
@@ -88,6 +89,8 @@ def prepare(plane: Plane, wanted: ChatRequest, report: Report, *, ask: Ask | Non
             code="secret_in_body",
             hint="a request body is kept in logs and traces: take the secret out",
         )
+    if not entry.get("host_url") and entry.get("platform") not in NEAR_PLATFORMS:
+        raise _no_address(entry)
     url = base_url(entry) + catalog.request.chat_completions_request_body.path
     return Prepared(entry=entry, url=url, body=data, streams=streams or (body.get("stream") is True))
 
@@ -134,6 +137,16 @@ def _result(plane: Plane, wanted: ChatRequest, entry: Entry, reply: Reply) -> di
             next=[f"moor logs {entry['job_id']}"],
         )
     return data
+
+
+def _no_address(entry: Entry) -> NotReadyError:
+    job_id = entry["job_id"]
+    return NotReadyError(
+        f"the service {job_id} has no address yet",
+        code="no_address",
+        hint=f"{entry['platform']} tells it when the service comes up",
+        next=[f"moor wait {job_id}", f"moor status {job_id}"],
+    )
 
 
 def _target(plane: Plane, wanted: ChatRequest, *, look: bool) -> Entry:

@@ -71,6 +71,8 @@ class Wait:
             before, verdict = verdict, self._ask()
             now = self.clock.now_s()
             if verdict.state == "ready":
+                if self._life is None and self.entry.get("platform") not in NEAR_PLATFORMS:
+                    self._check_life()  # for the fields that only it tells
                 return now - begun
             if verdict.state == "fatal":
                 raise self.failure(f"the server reported {verdict.reason}", code=str(verdict.reason))

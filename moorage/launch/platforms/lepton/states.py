@@ -199,7 +199,7 @@ def _open_complaints(events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
         about = _about(event)
         if event.get("type") == "Warning":
             complaints.append((about, event))
-        elif event.get("reason") in PROGRESS_REASONS:
+        elif str(event.get("reason")) in PROGRESS_REASONS:
             complaints = [(who, complaint) for who, complaint in complaints if who != about]
     return [complaint for _, complaint in reversed(complaints)]
 
