@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from moorage.errors import UsageError
 from moorage.launch.platforms.life import Life
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from moorage.catalog.shapes import DockerRun, GpuHostEnv
@@ -30,6 +31,9 @@ TAO_LABEL = "tao-job"
 
 STARTING_S = 120.0
 """How long a container may be created and not yet started before it counts as one whose start was cut off."""
+
+KILLED = 137
+"""128 + SIGKILL: the exit code of a container that ran out of memory, among others."""
 
 
 def create_body(
@@ -82,6 +86,24 @@ def size_in_bytes(text: str) -> int:
 def names_of(container: Mapping[str, Any]) -> list[str]:
     """A listed container's names, without Docker's leading slash."""
     return [name.removeprefix("/") for name in container.get("Names") or []]
+
+
+def lives_of(
+    names: Sequence[str],
+    containers: Mapping[str, Mapping[str, Any]],
+    *,
+    now_s: float,
+    ran_out_of_memory: Callable[[str], bool],
+) -> dict[str, Life]:
+    """Name → life, from listed containers by name.
+
+    A listing does not say why one was killed: `ran_out_of_memory` is asked for it, with the container's id.
+    """
+    lives = {name: life_of(containers.get(name), now_s=now_s) for name in names}
+    for name, container in containers.items():
+        if name in lives and exit_code_of(container) == KILLED and ran_out_of_memory(str(container["Id"])):
+            lives[name] = Life(state=lives[name].state, detail=f"OOMKilled ({lives[name].detail})")
+    return lives
 
 
 def life_of(container: Mapping[str, Any] | None, *, now_s: float) -> Life:

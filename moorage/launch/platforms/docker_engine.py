@@ -50,10 +50,10 @@ class DockerEngine:
     """
 
     def __init__(self, environ: Mapping[str, str], base_url: str | None = None) -> None:
-        _require_package("docker", "docker")
+        require_package("docker", "docker")
         self._endpoint = Endpoint(base_url) if base_url else resolve_endpoint(environ)
         if self._endpoint.url.startswith("ssh://"):
-            _require_package("paramiko", "brev")  # the docker package wants it even where it runs ssh itself
+            require_package("paramiko", "brev")  # the docker package wants it even where it runs ssh itself
         self._client: docker.APIClient | None = None
 
     @property
@@ -338,6 +338,18 @@ def require_api(version: Mapping[str, Any]) -> None:
         )
 
 
+def require_package(name: str, extra: str) -> None:
+    """Raises PreflightError when the package cannot be imported; `extra` installs it."""
+    if sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None):
+        return
+    raise PreflightError(
+        f"the Python package {name} is not installed for {sys.executable}",
+        code=f"{name}_package_missing",
+        hint=f"the extra moorage[{extra}] has it; in a checkout: .venv/bin/pip install -e '.[{extra}]'",
+        next=[f"{sys.executable} -m pip install 'moorage[{extra}]'"],
+    )
+
+
 def _connect(endpoint: Endpoint) -> docker.APIClient:
     """A client that speaks the engine's own API version. Raises the package's errors, as any call does."""
     import docker
@@ -363,18 +375,6 @@ def _tls_config(endpoint: Endpoint) -> docker.tls.TLSConfig | None:
         client_cert=(str(certificate), str(key)) if certificate.exists() and key.exists() else None,
         ca_cert=str(authority) if authority.exists() else None,
         verify=endpoint.tls_verify,
-    )
-
-
-def _require_package(name: str, extra: str) -> None:
-    """Raises PreflightError when the package cannot be imported; `extra` installs it."""
-    if sys.modules.get(name) is not None or (name not in sys.modules and find_spec(name) is not None):
-        return
-    raise PreflightError(
-        f"the Python package {name} is not installed for {sys.executable}",
-        code=f"{name}_package_missing",
-        hint=f"the extra moorage[{extra}] has it; in a checkout: .venv/bin/pip install -e '.[{extra}]'",
-        next=[f"{sys.executable} -m pip install 'moorage[{extra}]'"],
     )
 
 

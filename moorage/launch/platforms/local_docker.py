@@ -13,15 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError
 from moorage.launch.platforms import docker_socket
-from moorage.launch.platforms.docker_container import (
-    OWNER_LABEL,
-    create_body,
-    entry_of,
-    exit_code_of,
-    gpu_support,
-    life_of,
-    names_of,
-)
+from moorage.launch.platforms.docker_checks import gpu_check, package_check, version_check
+from moorage.launch.platforms.docker_container import OWNER_LABEL, create_body, entry_of, lives_of, names_of
+from moorage.launch.platforms.docker_reference import gpu_host_of, load_service, network_name, require_runtime
 from moorage.launch.platforms.life import Check, Life
 
 TYPE_CHECKING = False
@@ -34,8 +28,6 @@ if TYPE_CHECKING:
     from moorage.launch.platforms.docker_engine import DockerEngine
 
 ASK_TIMEOUT_S = 5.0
-KILLED = 137
-"""128 + SIGKILL: the exit code of a container that ran out of memory, among others."""
 LEAST_FREE_BYTES = 5 << 30
 """Below it an engine image cannot be pulled."""
 
@@ -50,7 +42,7 @@ class LocalDocker:
         self._given_service = service
 
     def doctor(self) -> list[Check]:
-        checks = [_check_package()]
+        checks = [package_check("docker", "docker")]
         try:
             network = self._network_name()
             version, info, has_network = self._facts(network)
@@ -58,7 +50,7 @@ class LocalDocker:
             return [*checks, Check(name="docker engine", ok=False, message=fault.message, hint=fault.hint)]
         state = "is there" if has_network else "is made by the first start"
         network_check = Check(name="docker network", ok=True, message=f"{network} {state}")
-        return [*checks, _check_version(version), network_check, _check_gpu(info), _check_disk(info)]
+        return [*checks, version_check(version), network_check, gpu_check(info), _check_disk(info)]
 
     def plan(self, submission: Submission) -> dict[str, Any]:
         return {}
@@ -67,7 +59,7 @@ class LocalDocker:
         try:
             engine = self._engine()
             engine.version()
-            self._check_runtime(submission, engine)
+            require_runtime(submission, self._gpu_host(submission), engine)
             engine.ensure_image(submission.image, pull=pull, report=report)
         except PlatformUnreachable as fault:
             doctor = "moor doctor --platform local-docker"
@@ -99,8 +91,7 @@ class LocalDocker:
             containers = self._by_name(names)
         except MoorageError as fault:
             return {name: Life(state="unknown", detail=fault.message) for name in names}
-        now_s = time.time()
-        return {name: self._life(containers.get(name), now_s) for name in names}
+        return lives_of(names, containers, now_s=time.time(), ran_out_of_memory=self._ran_out_of_memory)
 
     def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
         return self._engine().logs(str(entry["job_id"]), tail=tail, follow=follow)
@@ -119,16 +110,10 @@ class LocalDocker:
         return DockerEngine(self._environ)
 
     def _service(self) -> ServiceReference:
-        if self._given_service is not None:
-            return self._given_service
-        from moorage.catalog.bundle import bundle_root
-        from moorage.catalog.catalog import load_catalog
-
-        return load_catalog(bundle_root(self._environ)).service
+        return self._given_service or load_service(self._environ)
 
     def _network_name(self) -> str:
-        run = self._service().docker_run_reference
-        return self._environ.get(run.network_env) or run.network_default
+        return network_name(self._service(), self._environ)
 
     def _facts(self, network: str) -> tuple[dict[str, Any], dict[str, Any], bool]:
         """(what the engine says of its version, of itself, whether it has the network)"""
@@ -151,12 +136,6 @@ class LocalDocker:
     def _by_name(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         return {name: container for container in self._list(names=names) for name in names_of(container)}
 
-    def _life(self, container: Mapping[str, Any] | None, now_s: float) -> Life:
-        life = life_of(container, now_s=now_s)
-        if container is None or exit_code_of(container) != KILLED or not self._ran_out_of_memory(str(container["Id"])):
-            return life
-        return Life(state=life.state, detail=f"OOMKilled ({life.detail})")
-
     def _ran_out_of_memory(self, container_id: str) -> bool:
         """A listing does not say so; one more request for each container that was killed."""
         endpoint = docker_socket.resolve_endpoint(self._environ)
@@ -170,56 +149,11 @@ class LocalDocker:
         return bool(found and found["State"].get("OOMKilled"))
 
     def _gpu_host(self, submission: Submission) -> GpuHostEnv | None:
-        """The Tegra way to the GPU: on a Tegra machine with an engine of its own, or when its runtime was asked for."""
-        tegra = self._service().optional_gpu_host_env
+        """On a Tegra machine only with an engine of its own."""
+        service = self._service()
         is_local = docker_socket.resolve_endpoint(self._environ).is_local
-        asked = submission.runtime == tegra.runtime
-        return tegra if asked or (is_local and os.access(tegra.release_file, os.F_OK)) else None
-
-    def _check_runtime(self, submission: Submission, engine: DockerEngine) -> None:
-        """A runtime that the engine does not have is known now; whether device requests work, only at the start."""
-        tegra = self._gpu_host(submission)
-        if tegra is None or submission.gpus == "none":
-            return
-        if tegra.runtime not in (engine.info().get("Runtimes") or {}):
-            from moorage.launch.platforms.docker_faults import NO_GPU_HINT
-
-            raise PreflightError(
-                f"the Docker engine has no runtime {tegra.runtime}, which GPUs need on this machine",
-                code="no_gpu",
-                hint=NO_GPU_HINT,
-            )
-
-
-def _check_package() -> Check:
-    from importlib.util import find_spec
-
-    ok = find_spec("docker") is not None
-    message = "installed" if ok else "not installed"
-    return Check(
-        name="python package docker", ok=ok, message=message, hint="" if ok else "pip install 'moorage[docker]'"
-    )
-
-
-def _check_version(version: Mapping[str, Any]) -> Check:
-    from moorage.launch.platforms.docker_engine import require_api
-
-    message = f"{version.get('Version')}, API {version.get('ApiVersion')}"
-    try:
-        require_api(version)
-    except PreflightError as fault:
-        return Check(name="docker engine", ok=False, message=message, hint=fault.hint)
-    return Check(name="docker engine", ok=True, message=message)
-
-
-def _check_gpu(info: Mapping[str, Any]) -> Check:
-    """Never a failed check: an engine without GPUs is a good one, for services that need none."""
-    from moorage.launch.platforms.docker_faults import NO_GPU_HINT
-
-    support = gpu_support(info)
-    if support is not None:
-        return Check(name="docker GPUs", ok=True, message=support)
-    return Check(name="docker GPUs", ok=True, message="the engine names no NVIDIA support", hint=NO_GPU_HINT)
+        on_tegra = is_local and os.access(service.optional_gpu_host_env.release_file, os.F_OK)
+        return gpu_host_of(submission, service, on_tegra=on_tegra)
 
 
 def _check_disk(info: Mapping[str, Any]) -> Check:

@@ -13,6 +13,7 @@ from moorage.launch.interrupts import (
     SIGNALS,
     held_back,
     ignore_signals,
+    interruptible,
     raise_if_interrupted,
     terminate_like_ctrl_c,
 )
@@ -31,6 +32,44 @@ def test_a_signal_waits_until_the_block_is_whole(number):
 def test_a_signal_while_undoing_is_forgotten():
     with held_back(forget=True):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_takes_long_may_ask_for_the_signal_that_is_held_back(number):
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back():
+        raise_if_interrupted()
+        os.kill(os.getpid(), number)
+        done.append("whole so far")
+        raise_if_interrupted()
+        done.append("never")
+    assert done == ["whole so far"]
+
+
+def test_undoing_is_not_interrupted_by_asking():
+    with held_back(forget=True):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise_if_interrupted()
+
+
+def test_work_that_waits_is_left_when_a_signal_comes():
+    never, begun = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        os.kill(os.getpid(), signal.SIGINT)
+        never.wait(60)
+
+    with pytest.raises(KeyboardInterrupt), held_back():
+        interruptible(work)
+    assert begun.is_set()
+    never.set()
+
+
+def test_work_that_waits_gives_its_result_or_its_fault():
+    assert interruptible(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)
 
 
 def test_the_handlers_come_back():
