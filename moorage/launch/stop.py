@@ -24,6 +24,12 @@ def stop(plane: Plane, entry: Entry, *, delete_instance: bool = False) -> str | 
     """
     job_id = entry["job_id"]
     platform = _platform_of(plane, entry)
+    if delete_instance and entry["platform"] != "brev":
+        raise UsageError(
+            f"--delete-instance has no meaning for {job_id}: it runs on {entry['platform']}",
+            code="flag_of_another_platform",
+            hint="leave it away",
+        )
     with plane.registry.transaction() as state:
         if job_id in state.services:
             state.services[job_id]["stop_requested_at"] = now_utc()
@@ -71,13 +77,16 @@ def reaper_log(plane: Plane, job_id: str) -> Path:
 def stop_all(plane: Plane, entries: Iterable[Entry], report: Report, *, delete_instance: bool = False) -> list[str]:
     """Stop every one of them; the ids stopped. One that fails does not keep the others running.
 
-    Raises the first failure after all were tried, with `data["stopped"]`.
+    `delete_instance` of several: of those whose start made the machine. Raises the first failure after all were tried,
+    with `data["stopped"]`.
     """
+    entries = list(entries)
+    alone = len(entries) == 1
     stopped: list[str] = []
     failures: list[MoorageError] = []
     for entry in entries:
         try:
-            stays = stop(plane, entry, delete_instance=delete_instance)
+            stays = stop(plane, entry, delete_instance=delete_instance and (alone or bool(entry.get("created_instance"))))
         except MoorageError as fault:
             report("warning", f"{entry['job_id']} was not stopped: {fault.message}")
             failures.append(fault)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import FailedError, PlatformUnreachable, PreflightError
-from moorage.launch.platforms import docker_engine as client
+from moorage.launch.platforms.docker import engine as client
 from moorage.launch.platforms.local_docker import LocalDocker
 from tests.contract.engine_proxies import faulty_proxy, tls_proxy
 from tests.contract.platform_contract import SERVE, eventually, free_port, ignore_progress, make_submission

@@ -18,7 +18,7 @@ HOMES = {
     "local-docker": ("local_docker", "LocalDocker"),
     "slurm": ("slurm.platform", "Slurm"),
     "kubernetes": ("kubernetes", "Kubernetes"),
-    "brev": ("brev", "Brev"),
+    "brev": ("brev.platform", "Brev"),
     "lepton": ("lepton.platform", "Lepton"),
 }
 """Platform → its module here and its class."""

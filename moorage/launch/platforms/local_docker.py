@@ -2,7 +2,7 @@
 
 The container is named by the job id, and that name is the identity: a container that another tool started from the
 same conventions has no labels of ours and is asked, logged and stopped just the same. What runs is asked with one raw
-request (`docker_socket`); starting and stopping go through the package (`docker_engine`).
+request (`docker.socket`); starting and stopping go through the package (`docker.engine`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError
-from moorage.launch.platforms import docker_socket
-from moorage.launch.platforms.docker_checks import gpu_check, package_check, version_check
-from moorage.launch.platforms.docker_container import OWNER_LABEL, create_body, entry_of, lives_of, names_of
-from moorage.launch.platforms.docker_reference import gpu_host_of, load_service, network_name, require_runtime
+from moorage.launch.platforms.docker import socket as docker_socket
+from moorage.launch.platforms.docker.checks import gpu_check, package_check, version_check
+from moorage.launch.platforms.docker.container import OWNER_LABEL, create_body, entry_of, lives_of, names_of
+from moorage.launch.platforms.docker.reference import gpu_host_of, load_service, network_name, require_runtime
 from moorage.launch.platforms.life import Check, Life
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from moorage.catalog.shapes import GpuHostEnv, ServiceReference
     from moorage.launch.entry import Entry
     from moorage.launch.platforms.base import Report, Submission
-    from moorage.launch.platforms.docker_engine import DockerEngine
+    from moorage.launch.platforms.docker.engine import DockerEngine
 
 ASK_TIMEOUT_S = 5.0
 LEAST_FREE_BYTES = 5 << 30
@@ -105,7 +105,7 @@ class LocalDocker:
         return [entry_of(container, platform=self.name, container_port=port) for container in containers]
 
     def _engine(self) -> DockerEngine:
-        from moorage.launch.platforms.docker_engine import DockerEngine
+        from moorage.launch.platforms.docker.engine import DockerEngine
 
         return DockerEngine(self._environ)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.launch.platforms.brev import Brev
+from moorage.launch.platforms.brev.platform import Brev
 from moorage.launch.processes import all_processes, environment_of
 from tests.contract.stand_ins import StandIns, processes_of
 from tests.real.parts.absence import PartMissing, require_real

@@ -23,7 +23,7 @@ from moorage.errors import (
 )
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Life, Submission
-from moorage.launch.platforms.brev import Brev
+from moorage.launch.platforms.brev.platform import Brev
 from tests.contract.platform_contract import (
     SERVE,
     PlatformContract,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import PlatformUnreachable
-from moorage.launch.platforms.docker_engine import DockerEngine
+from moorage.launch.platforms.docker.engine import DockerEngine
 from moorage.launch.remote.connect import connect
 from moorage.launch.remote.docker_way import PREFIX, docker_way
 from moorage.launch.remote.host import RemoteHost

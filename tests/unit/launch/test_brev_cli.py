@@ -11,8 +11,8 @@ import pytest
 
 from moorage.errors import FailedError, PlatformUnreachable, PreflightError, TryAgainError
 from moorage.launch.interrupts import held_back
-from moorage.launch.platforms import brev_cli
-from moorage.launch.platforms.brev_cli import BrevCli, until
+from moorage.launch.platforms.brev import cli as brev_cli
+from moorage.launch.platforms.brev.cli import BrevCli, until
 
 LISTING = '{"workspaces": [{"name": "box", "status": "%s", "build_status": "COMPLETED"}]}'
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import AmbiguousError, FailedError, NotFoundError, UsageError
-from moorage.launch.platforms.brev_instances import (
+from moorage.launch.platforms.brev.instances import (
     Choice,
     Instance,
     check_options,

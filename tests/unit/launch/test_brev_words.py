@@ -15,9 +15,9 @@ from moorage.errors import (
     TryAgainError,
     UsageError,
 )
-from moorage.launch.platforms.brev_faults import command_fault, command_missing, create_fault
-from moorage.launch.platforms.brev_instances import Instance, standing_of
-from moorage.launch.platforms.brev_lives import cost_words, life_beyond, life_on
+from moorage.launch.platforms.brev.faults import command_fault, command_missing, create_fault
+from moorage.launch.platforms.brev.instances import Instance, standing_of
+from moorage.launch.platforms.brev.lives import cost_words, life_beyond, life_on
 from moorage.launch.platforms.life import Life
 from moorage.launch.processes import identity_of
 from moorage.launch.remote.docker_way import fault_of

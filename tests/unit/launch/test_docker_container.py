@@ -19,7 +19,7 @@ from moorage.errors import (
     PreflightError,
     UsageError,
 )
-from moorage.launch.platforms.docker_container import (
+from moorage.launch.platforms.docker.container import (
     PullProgress,
     create_body,
     entry_of,
@@ -28,7 +28,7 @@ from moorage.launch.platforms.docker_container import (
     lines_of,
     size_in_bytes,
 )
-from moorage.launch.platforms.docker_faults import pull_fault, registry_of, run_fault, unreachable
+from moorage.launch.platforms.docker.faults import pull_fault, registry_of, run_fault, unreachable
 from tests.contract.platform_contract import make_submission
 
 NOW_S = 1_000_000.0

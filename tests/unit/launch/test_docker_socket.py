@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import PlatformUnreachable, PreflightError
-from moorage.launch.platforms.docker_socket import (
+from moorage.launch.platforms.docker.socket import (
     Endpoint,
     get_object,
     inspect,

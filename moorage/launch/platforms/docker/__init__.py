@@ -1,0 +1,1 @@
+"""What local-docker and brev share: one Docker engine, its containers, its faults."""
