@@ -188,7 +188,7 @@ class Lepton:
     def _manifest(self, submission: Submission, wish: Wish) -> dict[str, Any]:
         from moorage.catalog.bundle import bundle_root
         from moorage.catalog.catalog import load_catalog
-        from moorage.launch.platforms.docker_container import size_in_bytes
+        from moorage.launch.platforms.docker.container import size_in_bytes
 
         service = load_catalog(bundle_root(self._environ)).service
         return manifest_of(

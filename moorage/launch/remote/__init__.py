@@ -1,0 +1,1 @@
+"""Other machines over SSH: commands, files and streams, by the user's own configuration."""

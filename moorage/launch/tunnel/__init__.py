@@ -1,0 +1,1 @@
+"""Ports of this machine that lead to a service elsewhere, each held by a process of its own."""
