@@ -16,6 +16,7 @@ from moorage.catalog.engine_python import python_variable
 from moorage.cli.main import VERBS
 from moorage.cli.parser import EXITS, Parser
 from moorage.launch.platforms import PLATFORMS
+from moorage.launch.platforms.slurm.faults import WRONG
 from tests.bundle.checkout import ROOT, codes, documents, fenced, files, section, table_rows
 from tests.bundle.source import error_codes, variables_read
 from tests.conftest import Moor
@@ -34,7 +35,10 @@ FORBIDDEN = {
 }
 """Letters in brackets, so that this file does not hold what it looks for."""
 
-PUBLIC_HOSTS = {"download.pytorch.org", "json-schema.org", "nvcr.io", "www.apache.org", "www.w3.org"}
+PUBLIC_HOSTS = {
+    *("docs.nvidia.com", "download.pytorch.org", "index.docker.io", "json-schema.org", "nvcr.io"),
+    *("kubernetes.default.svc", "www.apache.org", "www.w3.org"),
+}
 SOURCES = ("moorage/", "scripts/", "bench/", "tests/real/parts/")
 NOT_OURS = ("LICENSE", "references/constraints/", "models/nano/")
 
@@ -190,7 +194,8 @@ def documented_codes() -> dict[str, set[int]]:
 def test_every_error_code_is_documented_with_its_exit_code_and_no_other() -> None:
     readiness = load_catalog(ROOT).service.readiness
     packages = {f"{name}_package_missing": {5} for name in ("docker", "paramiko")}  # made of the package's name
-    raised = error_codes() | packages | {reason: {8} for reason in readiness.fatal_reasons}
+    refusals = {code: {2} for code in WRONG}
+    raised = error_codes() | packages | refusals | {reason: {8} for reason in readiness.fatal_reasons}
     documented = documented_codes()
     assert set(documented) == set(raised)
     for code, exits in raised.items():

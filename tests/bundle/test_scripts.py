@@ -71,7 +71,8 @@ def test_a_platforms_script_has_the_same_verbs(platform: str, moor: Moor) -> Non
 def test_a_platforms_script_fixes_the_platform(state_file: Path) -> None:
     flags = ("start", "--network-arch", "vllm", "--model-path", "hf_model://org/model", "--dry-run", "--json")
     for platform in PLATFORMS:
-        plan = json.loads(run(f"scripts/platform/{platform}.py", *flags).stdout)["data"]["plan"]
+        needed = ("--resource-shape", "gpu.a10") if platform == "lepton" else ()
+        plan = json.loads(run(f"scripts/platform/{platform}.py", *flags, *needed).stdout)["data"]["plan"]
         assert plan["platform"] == platform
     for words in (["--platform", "local-process"], ["--platform=local-docker"]):
         refused = run("scripts/platform/local-docker.py", *flags, *words)

@@ -286,6 +286,8 @@ def test_no_secret_reaches_it(tunnels: Tunnels, client: str) -> None:
     assert environment_of(pid)["MOORAGE_TUNNEL"] == entry["job_id"]
     for member in family_of(pid):
         for name in ("environ", "cmdline"):
+            if identity_of(member) is None:  # one of ssh's that was soon done
+                continue
             assert CANARY.encode() not in Path(f"/proc/{member}/{name}").read_bytes()
     assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
 
@@ -306,6 +308,6 @@ def test_it_is_light(tunnels: Tunnels, client: str) -> None:
     tunnels.await_state(entry, "up")
     get(entry)
     own_kib = sum(private_kib(pid) for pid in family_of(entry["tunnel"]["pid"]))
-    assert own_kib < 60_000
+    assert 1_000 < own_kib < 60_000
     times = sorted(timed(lambda: get(entry)) for _ in range(50))
     assert times[5] < 0.05

@@ -161,8 +161,11 @@ def count_sockets(pid: int) -> int:
 
 
 def private_kib(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    """Memory that is the process's alone; 0 when it has ended."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+    return 0
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ HOMES = {
     "local-process": ("local_process", "LocalProcess"),
     "local-docker": ("local_docker", "LocalDocker"),
     "slurm": ("slurm.platform", "Slurm"),
-    "kubernetes": ("kubernetes", "Kubernetes"),
+    "kubernetes": ("kubernetes.platform", "Kubernetes"),
     "brev": ("brev.platform", "Brev"),
     "lepton": ("lepton.platform", "Lepton"),
 }

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from moorage.errors import MoorageError, PreflightError
 from moorage.launch.places import state_folder
+from moorage.launch.processes import identity_of
 from moorage.launch.remote import faults, shell_files
 from moorage.launch.remote.host import Ran, Stream
 from moorage.launch.remote.openssh_faults import fault_of
@@ -362,7 +363,8 @@ def _make_folder(environ: Mapping[str, str]) -> Path:
         with suppress(OSError):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             for stale in place.glob(f"{FOLDER_PREFIX}*-*"):
-                if not Path("/proc", stale.name.split("-")[2]).exists():
+                pid = stale.name.split("-")[2]
+                if pid.isdecimal() and identity_of(int(pid)) is None:
                     shutil.rmtree(stale, ignore_errors=True)
             return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=place))
     raise PreflightError(

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from moorage.errors import TryAgainError, UsageError
-from moorage.launch.platforms.kubernetes_client import Cluster, open_cluster
-from moorage.launch.platforms.kubernetes_pods import container_of, newest_pod
+from moorage.launch.platforms.kubernetes.client import Cluster, open_cluster
+from moorage.launch.platforms.kubernetes.pods import container_of, newest_pod
 from moorage.launch.tunnel.route import Stream
 
 ANSWER_S = 6.0

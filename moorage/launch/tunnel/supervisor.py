@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -55,11 +56,16 @@ class StateTeller:
             write_state(self._path, {"state": state, "detail": detail, "since": self._since, "target": target})
 
 
-def serve(listener: socket.socket, keeper: Keeper) -> NoReturn:
-    """Accept connections for ever."""
+def serve(listener: socket.socket, keeper: Keeper, woken: socket.socket) -> NoReturn:
+    """Accept connections until a signal's handler raises; `woken` can be read when a signal has come."""
+    listener.setblocking(False)
     while True:
+        # Not accept alone: a signal that comes just before it would wait for the next connection.
+        select.select([listener, woken], [], [])
         try:
             connection, _ = listener.accept()
+        except BlockingIOError:
+            continue
         except OSError as fault:  # out of descriptors, for one
             say(f"a connection was not accepted: {fault}")
             time.sleep(0.1)
@@ -76,6 +82,9 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Run as a process of its own. Exit 1 when the specification is none."""
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -92,7 +101,7 @@ def main() -> None:
     keeping = threading.Thread(target=keeper.run, daemon=True)
     try:
         keeping.start()
-        serve(listener, keeper)
+        serve(listener, keeper, woken)
     finally:
         # In a thread of its own: a connection that hangs must not keep the process.
         deadline = time.monotonic() + END_S
@@ -100,9 +109,6 @@ def main() -> None:
         ending.start()
         ending.join(CLOSE_S)
         _break_off(keeping, deadline)
-        if keeping.is_alive():
-            import faulthandler
-            faulthandler.dump_traceback(all_threads=True)
         os._exit(0)
 
 

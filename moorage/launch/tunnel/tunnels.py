@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 MARK = "MOORAGE_TUNNEL"
 LOOPBACK = "127.0.0.1"
 GRACE_S = 2.0
+PORT_FREE_S = 0.5
 WAITING_CONNECTIONS = 128
 SECRET_ENDINGS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
 """Of variable names: users may keep secrets in more variables than the references know."""
@@ -84,7 +86,7 @@ def ensure_tunnel(spec: TunnelSpec, entry: Entry, environ: Mapping[str, str]) ->
         with _one_at_a_time(environ):
             if _supervisors(entry):  # someone else was quicker
                 return tunnel_now(entry, environ) or {}
-            return start_tunnel(spec, environ)
+            return _start_again(spec, environ)
     except (PortTaken, PreflightError, FailedError) as fault:
         return {"local_port": spec.local_port, "state": BROKEN, "detail": fault.message}
 
@@ -106,6 +108,18 @@ def inherited(environ: Mapping[str, str], secret_names: list[str]) -> dict[str, 
         for name, value in environ.items()
         if name not in secret_names and not name.upper().endswith(SECRET_ENDINGS) and name != "MOORAGE_LABEL"
     }
+
+
+def _start_again(spec: TunnelSpec, environ: Mapping[str, str]) -> dict[str, Any]:
+    """A process that was killed holds its port for a moment longer than it seems to live."""
+    deadline = time.monotonic() + PORT_FREE_S
+    while True:
+        try:
+            return start_tunnel(spec, environ)
+        except PortTaken:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 @contextmanager

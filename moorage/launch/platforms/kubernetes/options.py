@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from moorage.errors import PreflightError, UsageError
-from moorage.launch.platforms.kubernetes_names import LABEL_VALUE
+from moorage.launch.platforms.kubernetes.names import LABEL_VALUE
 
 ACCESSES = ("load-balancer", "node-port", "port-forward", "cluster-ip")
 """The default first, which is the TAO skill's."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from moorage.errors import MoorageError
-from moorage.launch.platforms.kubernetes_names import object_name, selector_of
-from moorage.launch.platforms.kubernetes_states import Found, node_address, sort_objects, troubled_uids
+from moorage.launch.platforms.kubernetes.names import object_name, selector_of
+from moorage.launch.platforms.kubernetes.states import Found, node_address, sort_objects, troubled_uids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from moorage.launch.entry import Entry
-    from moorage.launch.platforms.kubernetes_client import Cluster
+    from moorage.launch.platforms.kubernetes.client import Cluster
 
 MOST_TROUBLED = 20
 """Services in trouble whose events are read in one look; each costs a request."""
@@ -54,7 +54,7 @@ def _look_at_ours(cluster: Cluster, namespace: str, entries: Sequence[Entry]) ->
     ids = [str(entry["job_id"]) for entry in entries]
     if not ids:
         return {}, 0.0
-    from moorage.launch.platforms.kubernetes_client import path_of
+    from moorage.launch.platforms.kubernetes.client import path_of
 
     selector = selector_of(ids)
     # The pods last: one that is there has its workload in the older listing, or is being deleted.
@@ -73,7 +73,7 @@ def _look_at_ours(cluster: Cluster, namespace: str, entries: Sequence[Entry]) ->
 
 def _look_at_foreign(cluster: Cluster, namespace: str, name: str) -> tuple[Found, float]:
     """A job and a service of the same name."""
-    from moorage.launch.platforms.kubernetes_client import path_of
+    from moorage.launch.platforms.kubernetes.client import path_of
 
     found = Found()
     found.workload = _read(cluster, namespace, "jobs", name)
@@ -84,7 +84,7 @@ def _look_at_foreign(cluster: Cluster, namespace: str, name: str) -> tuple[Found
 
 
 def _read(cluster: Cluster, namespace: str, kind: str, name: str) -> dict[str, Any] | None:
-    from moorage.launch.platforms.kubernetes_client import is_gone, path_of
+    from moorage.launch.platforms.kubernetes.client import is_gone, path_of
 
     try:
         return cluster.get(path_of(namespace, kind, name)).body
@@ -124,7 +124,7 @@ def _add_addresses(cluster: Cluster, entries: Sequence[Entry], found: Mapping[st
 
 
 def _address(cluster: Cluster, node: str) -> str:
-    from moorage.launch.platforms.kubernetes_client import path_of
+    from moorage.launch.platforms.kubernetes.client import path_of
 
     try:
         return node_address(cluster.get(path_of(None, "nodes", node)).body) or ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moorage.launch.platforms.kubernetes_names import job_of, job_selector
-from moorage.launch.platforms.kubernetes_pods import (
+from moorage.launch.platforms.kubernetes.names import job_of, job_selector
+from moorage.launch.platforms.kubernetes.pods import (
     container_of,
     newest_pod,
     restarts_of,

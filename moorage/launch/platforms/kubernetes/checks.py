@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from moorage.errors import MoorageError, PreflightError
-from moorage.launch.platforms import kubernetes_faults as faults
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.kubernetes_client import Cluster, is_gone, path_of
-from moorage.launch.platforms.kubernetes_options import KubernetesOptions
+from moorage.launch.platforms.kubernetes import faults
+from moorage.launch.platforms.kubernetes.client import Cluster, is_gone, path_of
+from moorage.launch.platforms.kubernetes.options import KubernetesOptions
 from moorage.launch.platforms.life import Check
 
 GROUPS = {"deployments": "apps", "jobs": "batch"}

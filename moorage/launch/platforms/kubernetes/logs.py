@@ -10,10 +10,10 @@ from moorage.errors import MoorageError, NotFoundError, UsageError
 from moorage.launch.entry import Entry
 from moorage.launch.interrupts import raise_if_interrupted
 from moorage.launch.platforms.docker.container import lines_of
-from moorage.launch.platforms.kubernetes_client import Cluster, path_of
-from moorage.launch.platforms.kubernetes_look import look
-from moorage.launch.platforms.kubernetes_pods import has_started, restarts_of
-from moorage.launch.platforms.kubernetes_states import Found, life_of
+from moorage.launch.platforms.kubernetes.client import Cluster, path_of
+from moorage.launch.platforms.kubernetes.look import look
+from moorage.launch.platforms.kubernetes.pods import has_started, restarts_of
+from moorage.launch.platforms.kubernetes.states import Found, life_of
 from moorage.launch.platforms.life import Life
 
 LOOK_EVERY_S = 0.3

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from moorage.errors import MoorageError, NotFoundError, PlatformUnreachable, PreflightError, TryAgainError
-from moorage.launch.platforms import kubernetes_faults as faults
+from moorage.launch.platforms.kubernetes import faults
 
 Json = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Cluster:
     """One cluster, as one context of the kubeconfig reaches it. Usable from several threads.
 
     `timeout_s`: how long one answer may take. Requests raise NotFoundError, PreflightError, ConflictError, UsageError,
-    FailedError as `kubernetes_faults` says, and PlatformUnreachable when the cluster does not answer.
+    FailedError as `faults` says, and PlatformUnreachable when the cluster does not answer.
     """
 
     def __init__(self, configuration: Any, context: str, *, timeout_s: float) -> None:

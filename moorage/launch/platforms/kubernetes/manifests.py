@@ -14,14 +14,14 @@ from typing import Any
 from moorage.catalog.mounts import Mount, parse_mount
 from moorage.errors import UsageError
 from moorage.launch.platforms.base import Submission
-from moorage.launch.platforms.kubernetes_names import (
+from moorage.launch.platforms.kubernetes.names import (
     ENTRY_ANNOTATION,
     JOB_LABEL,
     labels_of,
     object_name,
     pull_secret_name,
 )
-from moorage.launch.platforms.kubernetes_options import KubernetesOptions
+from moorage.launch.platforms.kubernetes.options import KubernetesOptions
 
 Json = dict[str, Any]
 

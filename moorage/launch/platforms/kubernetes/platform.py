@@ -2,7 +2,7 @@
 
 All is named and labelled by the job id, and all belongs to the workload, so that the cluster removes it with that. The
 workload is made first and makes no pod until the rest is there: wherever a start is cut off, `stop` finds everything
-by name. What is asked of the cluster is in `kubernetes_client`, what its answers mean in `kubernetes_states`.
+by name. What is asked of the cluster is in `client`, what its answers mean in `states`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from moorage.errors import MoorageError, PlatformUnreachable, PreflightError, TryAgainError
-from moorage.launch.platforms.kubernetes_look import by_place, is_ours, kind_of, look
-from moorage.launch.platforms.kubernetes_names import (
+from moorage.errors import MoorageError, PreflightError, TryAgainError
+from moorage.launch.platforms.kubernetes.look import by_place, is_ours, kind_of, look
+from moorage.launch.platforms.kubernetes.names import (
     MANAGER,
     MANAGER_LABEL,
     OWNER_LABEL,
@@ -23,7 +23,7 @@ from moorage.launch.platforms.kubernetes_names import (
     owner_of,
     pull_secret_name,
 )
-from moorage.launch.platforms.kubernetes_states import address_fields, container_port, life_of, tunnel_route
+from moorage.launch.platforms.kubernetes.states import address_fields, container_port, life_of, tunnel_route
 from moorage.launch.platforms.life import Check, Life
 
 TYPE_CHECKING = False
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from moorage.launch.entry import Entry
     from moorage.launch.platforms.base import Report, Submission
-    from moorage.launch.platforms.kubernetes_client import Cluster
-    from moorage.launch.platforms.kubernetes_options import KubernetesOptions
+    from moorage.launch.platforms.kubernetes.client import Cluster
+    from moorage.launch.platforms.kubernetes.options import KubernetesOptions
 
 ASK_TIMEOUT_S = 5.0
 """For one answer where many services are looked at."""
@@ -54,7 +54,7 @@ class Kubernetes:
 
         checks = [package_check("kubernetes", "kubernetes")]
         try:
-            from moorage.launch.platforms.kubernetes_checks import cluster_checks
+            from moorage.launch.platforms.kubernetes.checks import cluster_checks
 
             options = self._options({})
             cluster = self._open(options.context, timeout_s=ASK_TIMEOUT_S)
@@ -66,7 +66,7 @@ class Kubernetes:
         return {"manifests": self._manifests(submission, self._options(submission.options))}
 
     def preflight(self, submission: Submission, *, pull: str, report: Report) -> Entry:
-        from moorage.launch.platforms.kubernetes_checks import (
+        from moorage.launch.platforms.kubernetes.checks import (
             needs_secrets,
             require_named,
             require_namespace,
@@ -77,12 +77,9 @@ class Kubernetes:
         self._manifests(submission, options)
         self._secret_values(submission, options)
         cluster = self._open(options.context)
-        try:
-            require_namespace(cluster, options.namespace)
-            require_rights(cluster, options, with_secrets=needs_secrets(submission, options))
-            require_named(cluster, options)
-        except PlatformUnreachable as fault:
-            raise PreflightError(fault.message, code=fault.code, hint=fault.hint, next=fault.next) from fault
+        require_namespace(cluster, options.namespace)
+        require_rights(cluster, options, with_secrets=needs_secrets(submission, options))
+        require_named(cluster, options)
         return {
             "context": cluster.context,
             "namespace": options.namespace,
@@ -127,7 +124,7 @@ class Kubernetes:
         return lives
 
     def logs(self, entry: Entry, *, tail: int | None, follow: bool) -> Iterator[str]:
-        from moorage.launch.platforms.kubernetes_logs import follow_log, read_log
+        from moorage.launch.platforms.kubernetes.logs import follow_log, read_log
 
         read = follow_log if follow else read_log
         return read(self._open(entry.get("context")), self._namespace_of(entry), entry, tail=tail)
@@ -140,7 +137,7 @@ class Kubernetes:
         self._end_tunnel(entry)  # a listing may have started it again, before it saw the workload go
 
     def find(self) -> list[Entry]:
-        from moorage.launch.platforms.kubernetes_options import read_options
+        from moorage.launch.platforms.kubernetes.options import read_options
 
         options = read_options({}, self._environ)
         cluster = self._open(options.context)
@@ -157,12 +154,12 @@ class Kubernetes:
         return entries
 
     def _options(self, given: Mapping[str, Any]) -> KubernetesOptions:
-        from moorage.launch.platforms.kubernetes_options import read_options
+        from moorage.launch.platforms.kubernetes.options import read_options
 
         return read_options(given, self._environ)
 
     def _namespace(self) -> str:
-        from moorage.launch.platforms.kubernetes_options import namespace_of
+        from moorage.launch.platforms.kubernetes.options import namespace_of
 
         return namespace_of(self._environ)
 
@@ -170,7 +167,7 @@ class Kubernetes:
         return str(entry.get("namespace") or self._namespace())
 
     def _open(self, context: str | None, *, timeout_s: float | None = None) -> Cluster:
-        from moorage.launch.platforms.kubernetes_client import ANSWER_S, open_cluster
+        from moorage.launch.platforms.kubernetes.client import ANSWER_S, open_cluster
 
         context = context or self._environ.get("TAO_K8S_CONTEXT")
         return open_cluster(self._environ, context, timeout_s=timeout_s or ANSWER_S)
@@ -178,8 +175,8 @@ class Kubernetes:
     def _manifests(self, submission: Submission, options: KubernetesOptions) -> list[dict[str, Any]]:
         from moorage.launch.platforms.docker.container import size_in_bytes
         from moorage.launch.platforms.docker.reference import load_service
-        from moorage.launch.platforms.kubernetes_manifests import make_manifests
-        from moorage.launch.platforms.kubernetes_options import check_submission
+        from moorage.launch.platforms.kubernetes.manifests import make_manifests
+        from moorage.launch.platforms.kubernetes.options import check_submission
 
         check_submission(submission.job_id, submission.gpus, submission.runtime)
         shm_bytes = size_in_bytes(load_service(self._environ).docker_run_reference.shm_size)
@@ -189,8 +186,8 @@ class Kubernetes:
     def _secret_values(self, submission: Submission, options: KubernetesOptions) -> dict[str, dict[str, str]]:
         """Name of the secret → its values. Raises PreflightError when a variable is not set."""
         from moorage.launch.platforms.docker.faults import registry_of
-        from moorage.launch.platforms.kubernetes_manifests import DOCKER_CONFIG, docker_config
-        from moorage.launch.platforms.kubernetes_options import registry_login
+        from moorage.launch.platforms.kubernetes.manifests import DOCKER_CONFIG, docker_config
+        from moorage.launch.platforms.kubernetes.options import registry_login
 
         values = {object_name(submission.job_id): dict(submission.secret_env)}
         if options.image_pull_key_env:
@@ -206,8 +203,8 @@ class Kubernetes:
         manifests: Sequence[dict[str, Any]],
         values: Mapping[str, Mapping[str, str]],
     ) -> None:
-        from moorage.launch.platforms.kubernetes_client import path_of
-        from moorage.launch.platforms.kubernetes_manifests import at_rest, owned_by, run_patch, with_values
+        from moorage.launch.platforms.kubernetes.client import path_of
+        from moorage.launch.platforms.kubernetes.manifests import at_rest, owned_by, run_patch, with_values
 
         kind = "jobs" if manifests[0]["kind"] == "Job" else "deployments"
         workload = cluster.create(path_of(namespace, kind), at_rest(manifests[0]))
@@ -227,7 +224,7 @@ class Kubernetes:
 
     def _take_back(self, cluster: Cluster, namespace: str, kind: str, name: str) -> None:
         """What was made belongs to the workload and goes with it."""
-        from moorage.launch.platforms.kubernetes_client import path_of
+        from moorage.launch.platforms.kubernetes.client import path_of
 
         try:
             cluster.delete(path_of(namespace, kind, name), propagation="Background")
@@ -236,7 +233,7 @@ class Kubernetes:
 
     def _remove(self, cluster: Cluster, namespace: str, entry: Entry) -> None:
         """Ask for the deletion of everything that a start makes. Only the workload must be ours to delete."""
-        from moorage.launch.platforms.kubernetes_client import path_of
+        from moorage.launch.platforms.kubernetes.client import path_of
 
         job_id, kind = str(entry["job_id"]), kind_of(entry)
         name = object_name(job_id) if is_ours(entry) else str(entry["platform_job_id"])
