@@ -86,7 +86,8 @@ def stop_all(plane: Plane, entries: Iterable[Entry], report: Report, *, delete_i
     failures: list[MoorageError] = []
     for entry in entries:
         try:
-            stays = stop(plane, entry, delete_instance=delete_instance and (alone or bool(entry.get("created_instance"))))
+            also = delete_instance and (alone or bool(entry.get("created_instance")))
+            stays = stop(plane, entry, delete_instance=also)
         except MoorageError as fault:
             report("warning", f"{entry['job_id']} was not stopped: {fault.message}")
             failures.append(fault)

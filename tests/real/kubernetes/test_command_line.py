@@ -129,7 +129,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(bench: Bench, cluster: Kuber
 
 
 def test_a_secret_is_in_nothing_that_is_shown(bench: Bench, cluster: KubernetesCluster) -> None:
-    secrets = {"HF_TOKEN": CANARY, "NGC_KEY": f"{CANARY}-key"}
+    secrets = {"HF_TOKEN": CANARY, "NGC_KEY": f"me:{CANARY}-key"}
     words = bench.words("--image-pull-key-env", "NGC_KEY")
     words[words.index("--model-path") + 1] = "hf_model://org/scenario-ready"
     shown = bench.moor(*words, "--dry-run", env={**secrets, "KUBECONFIG": None})

@@ -30,13 +30,13 @@ pytestmark = pytest.mark.kubernetes
 
 CUT_OFF = """
 import json, os, signal, sys
-from moorage.launch.platforms import kubernetes_client
+from moorage.launch.platforms.kubernetes.client import Cluster
 from moorage.launch.platforms.base import Submission
 from moorage.launch.platforms.kubernetes import Kubernetes
 
 after = int(sys.argv[1])
 submission = Submission(**json.load(sys.stdin))
-send, sent = kubernetes_client.Cluster._send, []
+send, sent = Cluster._send, []
 
 def send_and_die(self, method, *words, **options):
     if len(sent) == after:
@@ -45,7 +45,7 @@ def send_and_die(self, method, *words, **options):
     sent.append(method)
     return reply
 
-kubernetes_client.Cluster._send = send_and_die
+Cluster._send = send_and_die
 Kubernetes(os.environ).submit(submission)
 print("submitted")
 """

@@ -28,7 +28,8 @@ import http.server, json
 class Registry(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         known = self.path == "/v2/"
-        body = b"{}" if known else json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}).encode()
+        errors = [] if known else [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]
+        body = json.dumps({"errors": errors}).encode()
         self.send_response(200 if known else 404)
         self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
         self.send_header("Content-Type", "application/json")

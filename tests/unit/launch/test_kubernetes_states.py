@@ -209,7 +209,7 @@ def balancer(**ingress: str) -> dict[str, Any]:
         ("node-port", service(), {"n1": "192.0.2.1"}, {"node_port": 30123, "host_url": "http://192.0.2.1:30123"}),
         ("load-balancer", service(), {}, {"host_url": None}),
         ("load-balancer", service(status=balancer(ip="192.0.2.7")), {}, {"host_url": "http://192.0.2.7:8080"}),
-        ("load-balancer", service(status=balancer(hostname="lb.x")), {}, {"host_url": "http://lb.x:8080"}),
+        ("load-balancer", service(status=balancer(hostname="lb.example")), {}, {"host_url": "http://lb.example:8080"}),
         ("port-forward", service(), {}, {}),
     ],
 )
