@@ -75,7 +75,9 @@ def test_a_tunnel_that_was_killed_comes_back_and_follows_a_new_pod(
     entry = start(make())
     await_line(platform, entry, "listening")
     until(lambda: life_of(platform, entry).detail is None)
-    os.kill(entry["tunnel"]["pid"], 9)
+    killed = entry["tunnel"]["pid"]
+    os.kill(killed, 9)
+    until(lambda: life_of(platform, entry).fields["tunnel"].get("pid") != killed)
     until(lambda: life_of(platform, entry).fields["tunnel"]["state"] == "up")
     entry |= life_of(platform, entry).fields
     assert ask(entry, "PATH") != digest("")

@@ -13,7 +13,7 @@ import pytest
 
 from moorage.launch.platforms.kubernetes.platform import Kubernetes
 from tests.contract.platform_contract import SERVE, Start, ask, await_line, digest, drain, ignore_progress
-from tests.real.kubernetes.services import life_of, make, submit
+from tests.real.kubernetes.services import IMAGE, life_of, make, submit
 from tests.real.parts.kubernetes_cluster import KubernetesCluster
 from tests.real.parts.kubernetes_objects import (
     address_of,
@@ -156,3 +156,20 @@ def test_a_start_that_is_killed_at_any_step_leaves_nothing_that_stop_does_not_fi
         platform.stop(entry)
     assert [leftovers(cluster, entry) for entry in begun] == [[]] * 5
     assert tunnels_of(begun) == ""
+
+
+def test_a_job_of_another_tool_is_asked_and_stopped_too(platform: Kubernetes, cluster: KubernetesCluster) -> None:
+    name = f"tao-{uuid.uuid4().hex[:8]}"
+    container = {"name": "c", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", SERVE]}
+    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container]}
+    job = {"metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    cluster.create("/apis/batch/v1/namespaces/default/jobs", job)
+    service = {"metadata": {"name": name}, "spec": {"selector": {"job-name": name}, "ports": [{"port": 8080}]}}
+    cluster.create("/api/v1/namespaces/default/services", service)
+    entry = {"job_id": str(uuid.uuid4()), "platform": "kubernetes", "platform_job_id": name}
+    await_line(platform, entry, "listening")
+    until(lambda: life_of(platform, entry).state == "alive")
+    assert entry["job_id"] not in [item["job_id"] for item in platform.find()]
+    platform.stop(entry)
+    assert not life_of(platform, entry).exists
+    assert cluster.ask("GET", f"/api/v1/namespaces/default/services/{name}")[0] == 404

@@ -248,6 +248,7 @@ class _Starting:
             secure_port=10257,
             service_account_private_key_file=self._folder / "sa.key",
             controllers="*,-attachdetach,-cloud-node-lifecycle,-route,-service",
+            pvclaimbinder_sync_period="1s",
         )
         self._start_program("kube-scheduler", **quick, **local, secure_port=10259)
 

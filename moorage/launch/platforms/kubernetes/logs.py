@@ -17,7 +17,9 @@ from moorage.launch.platforms.kubernetes.states import Found, life_of
 from moorage.launch.platforms.life import Life
 
 LOOK_EVERY_S = 0.3
-READ_TRIES = 3
+READ_TRIES = 8
+LOST = "unable to retrieve container logs for "
+"""What a node gives instead of a log when it has thrown the container away, and has not told yet."""
 
 
 def read_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | None) -> Iterator[str]:
@@ -29,8 +31,12 @@ def read_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | None
         if pod is None or not has_started(pod):
             break
         lines = list(lines_of(_pieces(cluster, namespace, pod, life, tail=tail, follow=False)))
-        if _instance(_look(cluster, namespace, entry)[0]) == _instance(found):
-            break  # else it was started again meanwhile, and the log may be of either
+        is_lost = len(lines) == 1 and lines[0].startswith(LOST)
+        if not is_lost and _instance(_look(cluster, namespace, entry)[0]) == _instance(found):
+            break
+        # It was started again meanwhile, and the log may be of either run.
+        lines = [] if is_lost else lines
+        time.sleep(LOOK_EVERY_S)
     yield from lines
 
 
@@ -43,7 +49,8 @@ def follow_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | No
         is_over = life.state == "exited" or life.outlook == "failed"
         is_new = pod is not None and instance != followed and has_started(pod)
         if pod is not None and is_new and not (is_over and followed is not None):
-            yield from lines_of(_pieces(cluster, namespace, pod, life, tail=tail, follow=True))
+            lines = lines_of(_pieces(cluster, namespace, pod, life, tail=tail, follow=True))
+            yield from (line for line in lines if not line.startswith(LOST))
             followed, tail = instance, None
             continue
         if is_over:
