@@ -194,7 +194,7 @@ def documented_codes() -> dict[str, set[int]]:
 def test_every_error_code_is_documented_with_its_exit_code_and_no_other() -> None:
     readiness = load_catalog(ROOT).service.readiness
     packages = {f"{name}_package_missing": {5} for name in ("docker", "paramiko")}  # made of the package's name
-    refusals = {code: {2} for code in WRONG}
+    refusals = {code: {2} for code in WRONG} | {f"{flag}_missing": {5} for flag in ("pvc", "image_pull_secret")}
     raised = error_codes() | packages | refusals | {reason: {8} for reason in readiness.fatal_reasons}
     documented = documented_codes()
     assert set(documented) == set(raised)
