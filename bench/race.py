@@ -27,8 +27,11 @@ class StubPlatform:
 
     name = "local-docker"
 
-    def preflight(self, _submission: Any, **_options: Any) -> None:
-        return
+    def plan(self, _submission: Any) -> dict[str, Any]:
+        return {}
+
+    def preflight(self, _submission: Any, **_options: Any) -> Entry:
+        return {}
 
     def submit(self, _submission: Any) -> Entry:
         return {}
