@@ -32,11 +32,12 @@ VERBS = {
     "validate": "check the reference files of a checkout",
     "archs": "what can be launched",
     "image": "the container image of an arch",
+    "gateway": "one address in front of engines, which records every token",
     "engine": "the Python environment of an engine",
     "quickstart": "start a tiny model, ask it something, stop it",
 }
 
-PLATFORMLESS = frozenset({"validate", "archs", "image", "engine", "quickstart"})
+PLATFORMLESS = frozenset({"validate", "archs", "image", "engine", "gateway", "quickstart"})
 """Verbs that have no platform."""
 
 

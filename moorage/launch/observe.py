@@ -62,7 +62,7 @@ def as_seen(entry: Entry, observed: Observed) -> Entry:
 
 
 def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
-    """`job_id` → life, by one call for each platform in use."""
+    """`job_id` → life, by one call for each platform in use. Tunnels that were lost are started again."""
     by_platform: dict[str, list[Entry]] = {}
     for entry in entries:
         by_platform.setdefault(str(entry.get("platform")), []).append(entry)
@@ -70,9 +70,18 @@ def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
     for name, group in by_platform.items():
         if name in PLATFORMS:
             lives.update(plane.platform(name).status(group))
+            _mend(plane, group, lives)
         else:
             lives.update({entry["job_id"]: Life(state="unknown", detail=f"no platform {name!r}") for entry in group})
     return lives
+
+
+def _mend(plane: Plane, entries: Iterable[Entry], lives: dict[str, Life]) -> None:
+    lost = [entry for entry in entries if lives[entry["job_id"]].lost_tunnel is not None]
+    if lost:
+        from moorage.launch.mending import mend
+
+        lives.update({entry["job_id"]: mend(plane, entry, lives[entry["job_id"]]) for entry in lost})
 
 
 def _from_life(entry: Entry, life: Life) -> Observed:

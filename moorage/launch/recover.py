@@ -13,7 +13,7 @@ from moorage.launch.reaper import spawn_reaper
 
 
 def recover(plane: Plane, platform: str | None, report: Report) -> list[Entry]:
-    """Find every service we ever labelled, write them into the registry, and start their reapers again.
+    """Find every service we ever labelled, write them into the registry, and start their tunnels and reapers again.
 
     What can still be read of a damaged file is kept; the file itself is kept beside. Raises PlatformUnreachable only
     for a platform that was named; one of several that does not answer is reported and left out.
@@ -30,13 +30,16 @@ def recover(plane: Plane, platform: str | None, report: Report) -> list[Entry]:
             report("warning", f"{name} could not be asked: {fault.message}")
             continue
         found.update({entry["job_id"]: entry for entry in entries})
-    seen = observe(plane, found.values())
-    found = {job_id: {**entry, **seen[job_id].fields, "state": seen[job_id].state} for job_id, entry in found.items()}
-    state = plane.registry.rebuild(found)
-    for job_id in found:
+    state = plane.registry.rebuild(found)  # first: a tunnel is started for a recorded service only
+    seen = observe(plane, [state.services[job_id] for job_id in found])
+    with plane.registry.transaction() as state:
+        known = [job_id for job_id in found if job_id in state.services]  # others were stopped meanwhile
+        for job_id in known:
+            state.services[job_id] |= {**seen[job_id].fields, "state": seen[job_id].state}
+    for job_id in known:
         _restart_reaper(plane, state.services[job_id])
     now = plane.registry.read().services
-    return [as_seen(now[job_id], seen[job_id]) for job_id in found if job_id in now]
+    return [as_seen(now[job_id], seen[job_id]) for job_id in known if job_id in now]
 
 
 def _restart_reaper(plane: Plane, entry: Entry) -> None:

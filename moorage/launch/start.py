@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from moorage.errors import ConflictError, FailedError, InterruptedStart, MoorageError, NotReadyError, PortTaken
 from moorage.launch.entry import Entry, now_utc
 from moorage.launch.interrupts import held_back
+from moorage.launch.mending import mend, remove_with_tunnel
 from moorage.launch.plan import StartPlan, StartRequest, choose_host_port, make_plan
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.base import Report
@@ -137,7 +138,10 @@ class _Attempt:
         end_reaper(self._plane, entry)
         with registry.transaction() as state:
             if job_id in state.services and _is_same_start(state.services[job_id], entry):
-                state.remove(job_id)
+                if self._refused:
+                    state.remove(job_id)
+                else:
+                    remove_with_tunnel(self._plane, state, entry)
 
 
 def _check_free(plane: Plane, plan: StartPlan) -> None:
@@ -213,6 +217,7 @@ def _wait(plane: Plane, entry: Entry, timeout_s: float | None, report: Report) -
         timeout_s=readiness.wait_s if timeout_s is None else timeout_s,
         request_timeout_s=readiness.request_timeout_s,
         fetch=fetcher(entry, plane.environ),
+        mend=lambda entry, life: mend(plane, entry, life),
         report=report,
         secrets=plane.secrets(),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moorage.errors import MoorageError, UsageError
 from moorage.launch.entry import Entry, now_utc
+from moorage.launch.mending import remove_with_tunnel
 from moorage.launch.observe import observe
 from moorage.launch.plane import Plane
 from moorage.launch.platforms import PLATFORMS
@@ -19,8 +21,9 @@ def stop(plane: Plane, entry: Entry, *, delete_instance: bool = False) -> str | 
     """End a service, verify that it is gone, and forget it; what stays and costs, in words. Gone already is success.
 
     `delete_instance`: also the machine that its start made.
-    The entry is marked first, so that a start that is still launching this service takes it back. When the platform
-    does not answer the entry stays and the error leaves.
+    The entry is marked first, so that a start that is still launching this service takes it back, and so that nobody
+    starts its tunnel again meanwhile; that goes last, with the entry. When the platform does not answer the entry stays
+    and the error leaves.
     """
     job_id = entry["job_id"]
     platform = _platform_of(plane, entry)
@@ -30,21 +33,21 @@ def stop(plane: Plane, entry: Entry, *, delete_instance: bool = False) -> str | 
             code="flag_of_another_platform",
             hint="leave it away",
         )
-    with plane.registry.transaction() as state:
-        if job_id in state.services:
-            state.services[job_id]["stop_requested_at"] = now_utc()
-            entry = dict(state.services[job_id])
-    stays = platform.stop({**entry, "delete_instance": True} if delete_instance else entry)
-    end_reaper(plane, entry)
-    with plane.registry.transaction() as state:
-        state.remove(job_id)
+    with _marked(plane, entry) as entry:
+        stays = platform.stop({**entry, "delete_instance": True} if delete_instance else entry)
+        end_reaper(plane, entry)
+        with plane.registry.transaction() as state:
+            remove_with_tunnel(plane, state, entry)
     return stays
 
 
 def forget(plane: Plane, job_id: str) -> None:
-    """Take an entry out of the registry and ask nobody: for services of platforms that we cannot reach."""
+    """Take an entry out of the registry and ask nobody: for services of platforms that we cannot reach.
+
+    Its tunnel, which is here, is ended.
+    """
     with plane.registry.transaction() as state:
-        state.remove(job_id)
+        remove_with_tunnel(plane, state, state.services.get(job_id, {"job_id": job_id}))
 
 
 def _platform_of(plane: Plane, entry: Entry) -> Platform:
@@ -57,6 +60,23 @@ def _platform_of(plane: Plane, entry: Entry) -> Platform:
             next=[f"moor prune --forget {entry['job_id']}"],
         )
     return plane.platform(str(name))
+
+
+@contextmanager
+def _marked(plane: Plane, entry: Entry) -> Iterator[Entry]:
+    """The entry as it is now, marked as one that is being stopped. A stop that fails takes its mark away again."""
+    job_id, mark = entry["job_id"], now_utc()
+    with plane.registry.transaction() as state:
+        if job_id in state.services:
+            state.services[job_id]["stop_requested_at"] = mark
+            entry = dict(state.services[job_id])
+    try:
+        yield entry
+    except BaseException:
+        with suppress(MoorageError), plane.registry.transaction() as state:
+            if state.services.get(job_id, {}).get("stop_requested_at") == mark:
+                del state.services[job_id]["stop_requested_at"]
+        raise
 
 
 def end_reaper(plane: Plane, entry: Entry) -> None:

@@ -47,6 +47,8 @@ class Wait:
     secrets: Mapping[str, str]
     fetch: Fetch = fetch_http
     clock: Clock = Clock()
+    mend: Callable[[Entry, Life], Life] = lambda _entry, life: life
+    """Starts a lost tunnel again."""
     learnt: dict[str, Any] = field(default_factory=dict)
     """Fields of the entry that the platform told meanwhile."""
     _life: Life | None = None
@@ -111,7 +113,7 @@ class Wait:
         return verdict
 
     def _check_life(self) -> None:
-        life = self._life = self.platform.status([self.entry])[self.entry["job_id"]]
+        life = self._life = self.mend(self.entry, self.platform.status([self.entry])[self.entry["job_id"]])
         self.learnt |= life.fields
         self.entry = {**self.entry, **life.fields}
         if life.state == "exited":

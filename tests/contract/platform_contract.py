@@ -13,6 +13,7 @@ import shlex
 import socket
 import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from moorage.errors import PortTaken
 from moorage.launch.entry import Entry, now_utc
 from moorage.launch.platforms.base import Platform, Submission
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 SERVER = """
 import hashlib, http.server, os
@@ -341,10 +342,23 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def ask(entry: Entry, name: str) -> str:
-    """GET from the service: the digest of the variable `name`."""
-    with urllib.request.urlopen(f"{entry['host_url']}/{name}", timeout=WAIT_S) as reply:
-        body: bytes = reply.read()
-        return body.decode()
+    """GET from the service: the digest of the variable `name`.
+
+    Tried again while nothing answers: a tunnel learns a moment after the log where the service listens, and until then
+    closes what connects.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            with urllib.request.urlopen(f"{entry['host_url']}/{name}", timeout=WAIT_S) as reply:
+                body: bytes = reply.read()
+                return body.decode()
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def answers(entry: Entry) -> bool:

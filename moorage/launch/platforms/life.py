@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from moorage.launch.tunnel.spec import TunnelSpec
+
 
 class Life:
     """Whether a service lives, as the platform says now."""
 
-    __slots__ = ("detail", "exists", "fields", "outlook", "state")
+    __slots__ = ("detail", "exists", "fields", "lost_tunnel", "outlook", "state")
 
     def __init__(
         self,
@@ -21,6 +23,7 @@ class Life:
         exists: bool = True,
         outlook: str | None = None,
         fields: Mapping[str, Any] | None = None,
+        lost_tunnel: TunnelSpec | None = None,
     ) -> None:
         self.state = state
         """`alive`, `exited` (dead or gone) or `unknown` (the platform cannot be asked)."""
@@ -33,6 +36,8 @@ class Life:
         `no_capacity` (the scheduler has no room for it; `detail` says why), None when it may still come."""
         self.fields = fields or {}
         """Fields of the entry that only the platform knows, as they are now: `host_url`, `slurm_node`, `tunnel`."""
+        self.lost_tunnel = lost_tunnel
+        """The tunnel that a living service should have, when no process keeps it; `launch.mending` starts it again."""
 
     def __repr__(self) -> str:
         return f"Life(state={self.state!r}, detail={self.detail!r}, exists={self.exists!r})"

@@ -11,6 +11,8 @@ from moorage.launch.tunnel.route import Route, Stream
 from moorage.launch.tunnel.state_file import BROKEN, CONNECTING, UP
 
 CHECK_S = 3.0
+LOOK_S = 1.0
+"""Between looks for a service that has not told yet where it listens."""
 
 Tell = Callable[[str, str | None, str | None], None]
 """(state, detail, target): called at every look, also when nothing has changed."""
@@ -19,11 +21,20 @@ Tell = Callable[[str, str | None, str | None], None]
 class Keeper:
     """`jitter` gives numbers from 0 to 1."""
 
-    def __init__(self, route: Route, *, tell: Tell, jitter: Callable[[], float], check_s: float = CHECK_S) -> None:
+    def __init__(
+        self,
+        route: Route,
+        *,
+        tell: Tell,
+        jitter: Callable[[], float],
+        check_s: float = CHECK_S,
+        look_s: float = LOOK_S,
+    ) -> None:
         self._route = route
         self._tell = tell
         self._jitter = jitter
         self._check_s = check_s
+        self._look_s = look_s
         self._is_up = False
         self._look_now = threading.Event()
         self._ended = threading.Event()
@@ -34,12 +45,12 @@ class Keeper:
         while not self._ended.is_set():
             refused = False
             try:
-                self._route.connect()
+                self._connect()
                 failures = 0
                 self._watch()
             except MoorageError as fault:
                 refused = isinstance(fault, PreflightError)
-                self._break(CONNECTING if fault.code == "address_unknown" else BROKEN, fault.message)
+                self._break(BROKEN, fault.message)
             except Exception as fault:  # a route's own mistake must not leave the user without a tunnel for good
                 self._break(BROKEN, f"{type(fault).__name__}: {fault}")
             self._route.close()
@@ -67,6 +78,21 @@ class Keeper:
         self._is_up = False
         self._look_now.set()
         self._route.close()
+
+    def _connect(self) -> None:
+        """Until it leads somewhere: as long as only the address is missing, the login is kept."""
+        find = self._route.connect
+        while not self._ended.is_set():
+            try:
+                find()
+            except MoorageError as fault:
+                if fault.code != "address_unknown":
+                    raise
+                self._break(CONNECTING, fault.message)
+            else:
+                return
+            find = self._route.check
+            self._ended.wait(self._look_s)
 
     def _watch(self) -> None:
         while not self._ended.is_set():

@@ -14,8 +14,9 @@ __all__ = ["Route", "Stream", "open_route"]
 class Route(Protocol):
     """One way. `connect` and `close` are called in turn, as often as it breaks, by one thread; `open` by many.
 
-    `connect`, `open` and `check` raise MoorageError with the reason. The code `address_unknown` means that the service
-    has not told yet where it listens, `port_closed` that the way is good and nothing listens at its end.
+    `connect`, `open` and `check` raise MoorageError with the reason. The code `address_unknown` means that the way is
+    good and the service has not told yet where it listens: `check` then looks again. `port_closed` means that the way
+    is good and nothing listens at its end.
     """
 
     @property

@@ -62,7 +62,7 @@ class SshRoute:
         remote = self._remote
         if remote is None or not remote.is_alive(ANSWER_S):
             raise unreachable(remote.name if remote else "the login host", f"silent for {ANSWER_S:g} s")
-        if time.monotonic() - self._read_at_s >= ADDRESS_S:
+        if self._place is None or time.monotonic() - self._read_at_s >= ADDRESS_S:
             self._read_place(remote)
 
     def close(self) -> None:

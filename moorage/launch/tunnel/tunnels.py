@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections import namedtuple
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -35,7 +36,7 @@ from moorage.launch.tunnel.state_file import (
     write_state,
 )
 
-__all__ = ["TunnelSpec", "end_tunnel", "ensure_tunnel", "start_tunnel", "tunnel_now"]
+__all__ = ["Seen", "TunnelSpec", "end_tunnel", "ensure_tunnel", "see_tunnel", "start_tunnel", "tunnel_now"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ SECRET_ENDINGS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
 """Of variable names: users may keep secrets in more variables than the references know."""
 
 
+class Seen(namedtuple("Seen", "field runs")):
+    """One tunnel, now: `field`, as `tunnel_now` says, and `runs: bool`, whether a process keeps it."""
+
+    __slots__ = ()
+
+
 def start_tunnel(spec: TunnelSpec, environ: Mapping[str, str]) -> dict[str, Any]:
     """Start one and return the entry's field `tunnel`. The local port is bound; the far end is not waited for.
 
@@ -68,18 +75,28 @@ def tunnel_now(entry: Entry, environ: Mapping[str, str]) -> dict[str, Any] | Non
 
     None when the entry has no tunnel and none of its service is found.
     """
+    field: dict[str, Any] | None = see_tunnel(entry, environ).field
+    return field
+
+
+def see_tunnel(entry: Entry, environ: Mapping[str, str]) -> Seen:
+    """The field as it is now, and whether the tunnel runs: one that does not can be had again by `ensure_tunnel`."""
     field = entry.get("tunnel")
     known = dict(field) if isinstance(field, dict) else {}
     found = _supervisors(entry)
     if not found:
-        return {**known, "state": BROKEN, "detail": "its process has ended"} if known else None
+        return Seen({**known, "state": BROKEN, "detail": "its process has ended"} if known else None, runs=False)
     port = {"local_port": entry.get("host_port")} if "local_port" not in known else {}
     kept = {name: known[name] for name in known if name not in ("detail", "since", "target")}
-    return {**kept, **port, **found[0].as_field(), **read_state(state_path(str(entry["job_id"]), environ))}
+    now = read_state(state_path(str(entry["job_id"]), environ))
+    return Seen({**kept, **port, **found[0].as_field(), **now}, runs=True)
 
 
 def ensure_tunnel(spec: TunnelSpec, entry: Entry, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The field as it is now; a tunnel whose process has ended is started again. Raises nothing."""
+    """The field as it is now; a tunnel whose process has ended is started again. Raises nothing.
+
+    Only for a service that lives and is not being stopped: see `launch.mending`.
+    """
     if _supervisors(entry):
         return tunnel_now(entry, environ) or {}
     try:

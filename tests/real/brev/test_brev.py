@@ -22,8 +22,10 @@ from moorage.errors import (
     UsageError,
 )
 from moorage.launch.entry import Entry
+from moorage.launch.plane import Plane
 from moorage.launch.platforms.base import Life, Submission
 from moorage.launch.platforms.brev.platform import Brev
+from moorage.launch.recover import recover
 from tests.contract.platform_contract import (
     SERVE,
     PlatformContract,
@@ -85,13 +87,7 @@ def launch(platform: Brev, image: str) -> Iterator[Launch]:
 
 
 def await_answer(entry: Entry) -> None:
-    def answered() -> bool:
-        try:
-            return ask(entry, "NOT_SET") == digest("")
-        except OSError:
-            return False
-
-    until(answered, "the service answers through the tunnel")
+    assert ask(entry, "NOT_SET") == digest("")
 
 
 def life_of(platform: Brev, entry: Entry) -> Life:
@@ -362,10 +358,13 @@ class TestBadTimes:
             box.server.start()
             shim.change(unreachable=False)
 
-    def test_a_tunnel_that_was_killed_is_begun_anew_by_find(self, platform: Brev, entry: Entry) -> None:
+    def test_a_tunnel_that_was_killed_is_begun_anew_when_it_is_found(
+        self, platform: Brev, environ: dict[str, str], entry: Entry, tmp_path: Path
+    ) -> None:
         os.kill(entry["tunnel"]["pid"], signal.SIGKILL)
         until(lambda: tunnel_state(platform, entry) == "broken", "it is told")
-        (found,) = [one for one in platform.find() if one["job_id"] == entry["job_id"]]
+        plane = Plane({**environ, "MOORAGE_STATE_FILE": str(tmp_path / "state.json")}, platforms={"brev": platform})
+        (found,) = [one for one in recover(plane, "brev", ignore_progress) if one["job_id"] == entry["job_id"]]
         assert found["tunnel"]["pid"] != entry["tunnel"]["pid"]
         assert (found["instance_id"], found["created_instance"]) == ("box", False)
         await_answer(found)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from moorage.errors import MoorageError
+from moorage.launch.observe import ask_platforms
+from moorage.launch.plane import Plane
 from moorage.launch.platforms.kubernetes.platform import Kubernetes
 from tests.contract.platform_contract import Start, ask, await_line, digest
 from tests.real.kubernetes.services import life_of, make, without_port
@@ -18,6 +25,30 @@ from tests.real.parts.kubernetes_objects import (
 )
 
 pytestmark = pytest.mark.kubernetes
+
+DIGESTS = """
+import hashlib, http.server, time
+class Digests(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        if self.path == "/late":
+            time.sleep(9)
+        digest = hashlib.sha256()
+        for _ in range(int(self.headers["Content-Length"]) >> 20):
+            digest.update(self.rfile.read(1 << 20))
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(8):
+            self.wfile.write(digest.digest() * 32768)
+    def log_message(self, *words): pass
+http.server.ThreadingHTTPServer.request_queue_size = 128
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Digests)
+print("listening", flush=True)
+server.serve_forever()
+"""
+"""Answers the digest of what it was sent, 8 MiB of it. `/late` is busy with other things before it reads."""
 
 
 def test_addresses_are_those_of_the_access(platform: Kubernetes, start: Start, cluster: KubernetesCluster) -> None:
@@ -48,6 +79,25 @@ def test_addresses_are_those_of_the_access(platform: Kubernetes, start: Start, c
     assert found[balanced["job_id"]]["host_url"] == "http://lb.example:8080"
 
 
+def test_much_goes_through_a_tunnel_at_once(platform: Kubernetes, start: Start) -> None:
+    entry = start(make(f"python3 -u -c {shlex.quote(DIGESTS)}"))
+    await_line(platform, entry, "listening")
+    until(
+        lambda: life_of(platform, entry).fields["tunnel"]["state"] == "up" and get(f"{entry['host_url']}/") is not None
+    )
+    sent = os.urandom(8 << 20)
+    wanted = hashlib.sha256(sent).digest() * (8 * 32768)
+
+    def send(path: str) -> bool:
+        with urllib.request.urlopen(f"{entry['host_url']}/{path}", data=sent, timeout=90) as reply:
+            return bool(reply.read() == wanted)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(send, ["late", *[""] * 7])) == [True] * 8
+    with ThreadPoolExecutor(40) as pool:
+        assert list(pool.map(lambda _: get(f"{entry['host_url']}/"), range(80))) == [""] * 80
+
+
 def test_a_link_that_is_cut_leaves_all_unknown_until_it_is_back(
     platform: Kubernetes, start: Start, cluster: KubernetesCluster
 ) -> None:
@@ -70,14 +120,17 @@ def test_a_link_that_is_cut_leaves_all_unknown_until_it_is_back(
 
 
 def test_a_tunnel_that_was_killed_comes_back_and_follows_a_new_pod(
-    platform: Kubernetes, start: Start, cluster: KubernetesCluster
+    platform: Kubernetes, start: Start, cluster: KubernetesCluster, environ: dict[str, str], tmp_path: Path
 ) -> None:
     entry = start(make())
     await_line(platform, entry, "listening")
     until(lambda: life_of(platform, entry).detail is None)
+    plane = Plane({**environ, "MOORAGE_STATE_FILE": str(tmp_path / "state.json")}, platforms={"kubernetes": platform})
+    with plane.registry.transaction() as state:
+        state.add(dict(entry))
     killed = entry["tunnel"]["pid"]
     os.kill(killed, 9)
-    until(lambda: life_of(platform, entry).fields["tunnel"].get("pid") != killed)
+    until(lambda: ask_platforms(plane, [entry])[entry["job_id"]].fields["tunnel"]["pid"] != killed)
     until(lambda: life_of(platform, entry).fields["tunnel"]["state"] == "up")
     entry |= life_of(platform, entry).fields
     assert ask(entry, "PATH") != digest("")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from moorage.launch.entry import Entry
 from moorage.launch.platforms.slurm.platform import Slurm
-from tests.contract import platform_contract
 from tests.contract.platform_contract import Start
 from tests.real.parts.absence import PartMissing, require_real
 from tests.real.parts.slurm_cluster import SlurmCluster, slurm_cluster
@@ -45,34 +43,25 @@ def start(platform: Slurm) -> Iterator[Start]:
     yield from started_services(platform)
 
 
-@pytest.fixture(autouse=True)
-def patient_questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tunnel needs a moment to learn where the service listens: until then it closes what connects."""
-    at_once = platform_contract.ask
-
-    def patient(entry: Entry, name: str) -> str:
-        deadline = time.monotonic() + platform_contract.WAIT_S
-        while True:
-            try:
-                return at_once(entry, name)
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    monkeypatch.setattr(platform_contract, "ask", patient)
-
-
 @pytest.fixture
-def sbatch_shim(cluster: SlurmCluster) -> Iterator[Callable[[str], None]]:
-    """Put a shell script in front of the login host's sbatch; in it, `$REAL` is the real one."""
+def shim(cluster: SlurmCluster) -> Iterator[Callable[[str, str], None]]:
+    """Put a shell script in front of a program of the login host; in it, `$REAL` is the real one."""
     folder = cluster.login.home / "shim"
     profile = cluster.login.home / ".bashrc"
 
-    def put(script: str) -> None:
+    def put(program: str, script: str) -> None:
         folder.mkdir(exist_ok=True)
-        (folder / "sbatch").write_text(f"#!/bin/sh\nREAL=/usr/bin/sbatch\n{script}\n")
-        (folder / "sbatch").chmod(0o755)
-        profile.write_text(f"echo Welcome to the cluster\nPATH={folder}:$PATH\n")
+        (folder / program).write_text(f"#!/bin/sh\nREAL=/usr/bin/{program}\n{script}\n")
+        (folder / program).chmod(0o755)
+        before = profile.read_text() if profile.exists() else "echo Welcome to the cluster\n"
+        profile.write_text(f"{before}PATH={folder}:$PATH\n")
 
     yield put
+    shutil.rmtree(folder, ignore_errors=True)
     profile.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def sbatch_shim(shim: Callable[[str, str], None]) -> Callable[[str], None]:
+    """A shell script in front of the login host's sbatch."""
+    return lambda script: shim("sbatch", script)

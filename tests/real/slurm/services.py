@@ -9,7 +9,6 @@ from typing import Any
 from moorage.launch.entry import Entry
 from moorage.launch.platforms.base import Submission
 from moorage.launch.platforms.slurm.platform import Slurm
-from tests.contract import platform_contract
 from tests.contract.platform_contract import SERVE, Start, answers, ignore_progress, make_submission
 from tests.real.parts.slurm_cluster import SlurmCluster
 
@@ -34,10 +33,6 @@ def started_services(platform: Slurm) -> Iterator[Start]:
     yield start
     for entry in started:
         platform.stop(entry)
-
-
-def ask(entry: Entry, name: str) -> str:
-    return platform_contract.ask(entry, name)
 
 
 def life(platform: Slurm, entry: Entry) -> tuple[str, str | None]:

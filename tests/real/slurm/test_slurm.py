@@ -8,18 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from moorage.launch.plane import Plane
 from moorage.launch.platforms.slurm.platform import Slurm
+from moorage.launch.recover import recover
 from tests.contract.platform_contract import (
     SERVE,
     Make,
     PlatformContract,
     Start,
+    ask,
     await_line,
     digest,
     drain,
+    ignore_progress,
 )
 from tests.real.parts.slurm_cluster import SlurmCluster, await_so
-from tests.real.slurm.services import ask, files_of, life, make, nothing_is_left, read_file, supervisors_of
+from tests.real.slurm.services import files_of, life, make, nothing_is_left, read_file, supervisors_of
 
 pytestmark = pytest.mark.slurm
 
@@ -108,14 +112,18 @@ def test_services_are_found_without_any_record(
     nothing_is_left(cluster, there)
 
 
-def test_a_lost_tunnel_is_made_again_when_the_service_is_found(platform: Slurm, start: Start) -> None:
+def test_a_lost_tunnel_is_made_again_when_the_service_is_found(
+    platform: Slurm, start: Start, environ: dict[str, str], tmp_path: Path
+) -> None:
     entry = start(make())
     await_line(platform, entry, "listening")
     os.kill(entry["tunnel"]["pid"], 9)
     await_so(lambda: not supervisors_of(entry))
-    assert platform.status([entry])[entry["job_id"]].fields["tunnel"]["state"] == "broken"
-    again = {found["job_id"]: found for found in platform.find()}[entry["job_id"]]
-    assert again["tunnel"]["pid"] != entry["tunnel"]["pid"]
+    life = platform.status([entry])[entry["job_id"]]
+    assert (life.fields["tunnel"]["state"], life.lost_tunnel is not None) == ("broken", True)
+    plane = Plane({**environ, "MOORAGE_STATE_FILE": str(tmp_path / "state.json")}, platforms={"slurm": platform})
+    again = {found["job_id"]: found for found in recover(plane, "slurm", ignore_progress)}[entry["job_id"]]
+    assert supervisors_of(entry) == [str(again["tunnel"]["pid"])]
     ask(entry, "PATH")
     platform.stop(entry)
     assert supervisors_of(entry) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -16,11 +17,12 @@ import pytest
 from tests.conftest import Answer, Moor
 from tests.contract.stand_ins import TEXT_ARCH, add_dataservices, command_line, until
 from tests.real.parts.slurm_cluster import SlurmCluster
-from tests.real.slurm.services import files_of, jobs_of, nothing_is_left
+from tests.real.slurm.services import files_of, jobs_of, nothing_is_left, supervisors_of
 
 pytestmark = pytest.mark.slurm
 
-SLOW_SBATCH = '"$REAL" "$@"; sleep 60'
+SLOW_S = 60
+SLOW_SBATCH = f'"$REAL" "$@"; sleep {SLOW_S}'
 """Submits, and keeps the answer to itself."""
 
 
@@ -170,17 +172,16 @@ def test_an_interrupted_start_leaves_nothing(
 ) -> None:
     """While sbatch keeps its answer, and (the second) while the job waits in the queue."""
     if number is signal.SIGINT:
-        profile = cluster.login.home / ".bashrc"
-        before = profile.read_text()
-        sbatch_shim('"$REAL" "$@"; sleep 5')
-        profile.write_text(profile.read_text() + before)
+        sbatch_shim(SLOW_SBATCH)
     flags = () if number is signal.SIGINT else ("--partition", "down")
     start = bench.moor.popen(*bench.words(*flags))
     entry = {"job_id": bench.job_ids[-1], "host_port": 1}
     until(lambda: jobs_of(cluster, entry), "the job is submitted")
+    began = time.monotonic()
     start.send_signal(number)
     out, err = start.communicate(timeout=120)
     assert start.returncode == 130, (out, err)
+    assert time.monotonic() - began < SLOW_S / 2
     nothing_is_left(cluster, entry)
     assert bench.listed() == {}
 
@@ -196,7 +197,7 @@ def test_a_start_killed_before_it_noted_the_job_is_stopped_without_a_trace(
     start.wait()
     entry = bench.entry(job_id)
     assert "platform_job_id" not in entry
-    assert bench.listed()[job_id]["state"] in ("starting", "exited")
+    assert bench.listed()[job_id]["state"] in ("starting", "ready")
     assert bench.moor("stop", job_id, "--json").rc == 0
     nothing_is_left(cluster, entry)
 
@@ -214,6 +215,33 @@ def test_a_lost_state_file_is_built_again(bench: Bench, cluster: SlurmCluster) -
     assert found["tunnel"]["pid"] == entry["tunnel"]["pid"]
     assert bench.request(job_id).rc == 0
     assert bench.moor("stop", job_id, "--json").rc == 0
+    nothing_is_left(cluster, entry)
+
+
+def test_a_tunnel_is_not_started_again_while_its_service_is_stopped(
+    bench: Bench, cluster: SlurmCluster, shim: Callable[[str, str], None]
+) -> None:
+    entry = bench.start()
+    job_id = entry["job_id"]
+    first = entry["tunnel"]["pid"]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: bench.listed()[job_id]["tunnel"]["pid"] != first, "whoever looks starts it again")
+    until(lambda: bench.listed()[job_id]["state"] == "ready", "it is ready again")
+    begun, go = (cluster.login.home / name for name in ("scancel-begun", "scancel-go"))
+    shim("scancel", f'touch {begun}; until [ -e {go} ]; do sleep 0.1; done; "$REAL" "$@"')
+    stop = bench.moor.popen("stop", job_id, "--json")
+    until(begun.exists, "it is being stopped")
+    for pid in supervisors_of(entry):
+        os.kill(int(pid), signal.SIGKILL)
+    until(lambda: not supervisors_of(entry), "its tunnel is gone")
+    assert bench.listed()[job_id]["tunnel"]["state"] == "broken"
+    assert bench.moor("status", job_id, "--json").out["data"]["stop_requested_at"]
+    assert supervisors_of(entry) == []
+    lists = [bench.moor.popen("list", "--json") for _ in range(2)]
+    go.touch()
+    out, err = stop.communicate(timeout=120)
+    assert stop.returncode == 0, (out, err)
+    assert [one.wait(120) for one in lists] == [0, 0]
     nothing_is_left(cluster, entry)
 
 

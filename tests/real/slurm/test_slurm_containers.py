@@ -11,6 +11,7 @@ from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract.platform_contract import (
     SERVE,
     Start,
+    ask,
     await_line,
     digest,
     drain,
@@ -19,7 +20,7 @@ from tests.contract.platform_contract import (
 from tests.real.parts.absence import PartMissing, require_real
 from tests.real.parts.slurm_cluster import SlurmCluster, await_so
 from tests.real.parts.slurm_containers import Containers, slurm_containers
-from tests.real.slurm.services import ask, life, nothing_is_left
+from tests.real.slurm.services import life, nothing_is_left
 
 pytestmark = pytest.mark.slurm
 

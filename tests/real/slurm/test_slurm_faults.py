@@ -17,12 +17,13 @@ from moorage.launch.platforms.slurm.platform import Slurm
 from tests.contract.platform_contract import (
     SERVE,
     Start,
+    ask,
     await_line,
     drain,
     ignore_progress,
 )
 from tests.real.parts.slurm_cluster import SlurmCluster, await_so
-from tests.real.slurm.services import ask, files_of, jobs_of, life, make, nothing_is_left, supervisors_of
+from tests.real.slurm.services import files_of, jobs_of, life, make, nothing_is_left, supervisors_of
 
 pytestmark = pytest.mark.slurm
 

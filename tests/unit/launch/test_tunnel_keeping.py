@@ -143,8 +143,10 @@ class ScriptedRoute:
         self.checks: list[MoorageError | None] = []
         self.opens: list[Stream | MoorageError] = []
         self.closed = 0
+        self.connected = 0
 
     def connect(self) -> None:
+        self.connected += 1
         fault = self.connects.pop(0) if self.connects else None
         if fault is not None:
             raise fault
@@ -176,7 +178,7 @@ def told() -> list[tuple[str, str | None, str | None]]:
 
 @pytest.fixture
 def keeper(route: ScriptedRoute, told: list[tuple[str, str | None, str | None]]) -> Iterator[Keeper]:
-    keeper = Keeper(route, tell=lambda *words: told.append(words), jitter=lambda: 1.0, check_s=0.02)
+    keeper = Keeper(route, tell=lambda *words: told.append(words), jitter=lambda: 1.0, check_s=0.02, look_s=0.01)
     yield keeper
     keeper.end()
 
@@ -190,15 +192,48 @@ def run(keeper: Keeper) -> threading.Thread:
 def test_a_way_that_breaks_is_made_again(
     route: ScriptedRoute, keeper: Keeper, told: list[tuple[str, str | None, str | None]]
 ) -> None:
-    route.connects = [PlatformUnreachable("dead"), TryAgainError("queued", code="address_unknown"), ValueError("odd")]
+    route.connects = [PlatformUnreachable("dead"), ValueError("odd")]
     route.checks = [None, PlatformUnreachable("silent")]
     thread = run(keeper)
     until(lambda: ("broken", "silent", "node:1") in told and told[-1][0] == "up")
     states = [words[:2] for words in told]
-    assert states[:4] == [("broken", "dead"), ("connecting", "queued"), ("broken", "ValueError: odd"), ("up", None)]
+    assert states[:3] == [("broken", "dead"), ("broken", "ValueError: odd"), ("up", None)]
     keeper.end()
     thread.join(WAIT_S)
-    assert not thread.is_alive() and route.closed >= 5
+    assert not thread.is_alive() and route.closed >= 4
+
+
+def test_a_login_is_kept_while_only_the_address_is_missing(
+    route: ScriptedRoute, keeper: Keeper, told: list[tuple[str, str | None, str | None]]
+) -> None:
+    unknown = TryAgainError("queued", code="address_unknown")
+    route.connects, route.checks = [unknown], [unknown, unknown]
+    run(keeper)
+    until(lambda: told and told[-1][0] == "up")
+    assert [words[:2] for words in told[:4]] == [("connecting", "queued")] * 3 + [("up", None)]
+    assert (route.closed, route.connected) == (0, 1)
+
+
+def test_a_login_that_is_lost_while_the_address_is_missing_is_made_again(
+    route: ScriptedRoute, keeper: Keeper, told: list[tuple[str, str | None, str | None]]
+) -> None:
+    route.connects = [TryAgainError("queued", code="address_unknown")]
+    route.checks = [PlatformUnreachable("silent")]
+    run(keeper)
+    until(lambda: told and told[-1][0] == "up")
+    assert [words[0] for words in told[:3]] == ["connecting", "broken", "up"]
+    assert (route.closed, route.connected) == (1, 2)
+
+
+def test_an_end_is_not_kept_waiting_for_an_address(route: ScriptedRoute) -> None:
+    told: list[str] = []
+    keeper = Keeper(route, tell=lambda *words: told.append(words[0]), jitter=lambda: 1.0, look_s=1000)
+    route.connects = [TryAgainError("queued", code="address_unknown")]
+    thread = run(keeper)
+    until(lambda: told)
+    keeper.end()
+    thread.join(WAIT_S)
+    assert (thread.is_alive(), told) == (False, ["connecting"])
 
 
 def test_connections_are_led_only_while_it_is_up(

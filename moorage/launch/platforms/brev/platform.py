@@ -84,11 +84,11 @@ class Brev:
         try:
             if self._machines.bring_up(name, _client(entry), submission.options, created_for=created_for):
                 # For minutes there was nothing to reach, so it looks only now and then.
-                end_tunnel(entry, self._environ)
+                end_tunnel({**entry, "tunnel": tunnel}, self._environ)
                 tunnel = start_tunnel(_tunnel_spec(entry), self._environ)
             self._run(submission, entry)
         except BaseException as fault:
-            end_tunnel(entry, self._environ)
+            end_tunnel({**entry, "tunnel": tunnel}, self._environ)  # and none of another service that has this id
             if created and isinstance(fault, MoorageError):
                 self._delete_after(fault, name, _client(entry))
             raise
@@ -130,12 +130,14 @@ class Brev:
             self._machines.cli.await_creation(job_id)
         name = self._place_of(entry)
         words = self._machines.end_container(name, client, job_id, created=created) if name else None
-        # After the container: as long as that cannot be stopped, it stays within reach.
+        if delete and name:
+            words = self._machines.delete(name, client)
+        # Last: as long as something cannot be stopped, it stays within reach.
         end_tunnel(entry, self._environ)
-        return self._machines.delete(name, client) if delete and name else words
+        return words
 
     def find(self) -> list[Entry]:
-        """Every service on an instance that runs, with its tunnel, which is begun anew where it has ended."""
+        """Every service on an instance that runs."""
         running = [one.name for one in self._configured_instances() if one.status == "RUNNING"]
         answers = _at_once(self._found_on, running)
         found = [entry for answer in answers if not isinstance(answer, MoorageError) for entry in answer]
@@ -246,13 +248,22 @@ class Brev:
         return lives
 
     def _with_tunnel(self, entry: Entry, life: Life) -> Life:
-        from moorage.launch.tunnel.tunnels import tunnel_now
+        from moorage.launch.tunnel.tunnels import see_tunnel
 
-        tunnel = tunnel_now(entry, self._environ)
+        tunnel, runs = see_tunnel(entry, self._environ)
         if tunnel and life.state == "alive" and life.detail:
             tunnel["state"] = "connecting"  # what is not up yet is not broken
         fields = {**life.fields, "tunnel": tunnel} if tunnel else life.fields
-        return Life(state=life.state, detail=life.detail, exists=life.exists, outlook=life.outlook, fields=fields)
+        serves = life.state == "alive" and not life.detail and isinstance(entry.get("host_port"), int)
+        lost = _tunnel_spec(entry) if serves and not runs and entry.get("instance_id") else None
+        return Life(
+            state=life.state,
+            detail=life.detail,
+            exists=life.exists,
+            outlook=life.outlook,
+            fields=fields,
+            lost_tunnel=lost,
+        )
 
     def _configured_instances(self) -> list[Instance]:
         """Raises PreflightError `not_configured` where Brev was never used."""
@@ -271,17 +282,8 @@ class Brev:
         port = self._service().docker_run_reference.container_port
         with self._machines.engine(name, None, refresh=False) as engine:
             containers = engine.list_containers(label=f"{OWNER_LABEL}={os.getuid()}")
-        entries = []
-        for container in containers:
-            entry = entry_of(container, platform=self.name, container_port=port) | {"instance_id": name}
-            alive = container.get("State") == "running" and entry.get("host_port")
-            entries.append(self._with_live_tunnel(entry) if alive else entry)
-        return entries
-
-    def _with_live_tunnel(self, entry: Entry) -> Entry:
-        from moorage.launch.tunnel.tunnels import ensure_tunnel
-
-        return {**entry, "tunnel": ensure_tunnel(_tunnel_spec(entry), entry, self._environ)}
+        found = {"instance_id": name}
+        return [entry_of(container, platform=self.name, container_port=port) | found for container in containers]
 
 
 def _announce(choice: Choice, options: Mapping[str, Any], *, pull: str, report: Report) -> None:

@@ -104,7 +104,7 @@ class Kubernetes:
             self._create(cluster, options.namespace, manifests, values)
         except BaseException:
             if fields:
-                self._end_tunnel(entry)
+                self._end_tunnel({**entry, **fields})  # and none of another service that has this id
             raise
         return fields
 
@@ -132,9 +132,8 @@ class Kubernetes:
     def stop(self, entry: Entry) -> None:
         cluster, namespace = self._open(entry.get("context")), self._namespace_of(entry)
         self._remove(cluster, namespace, entry)
-        self._end_tunnel(entry)
         self._await_gone(cluster, namespace, entry)
-        self._end_tunnel(entry)  # a listing may have started it again, before it saw the workload go
+        self._end_tunnel(entry)
 
     def find(self) -> list[Entry]:
         from moorage.launch.platforms.kubernetes.options import read_options
@@ -287,14 +286,15 @@ class Kubernetes:
         return start_tunnel(TunnelSpec(submission.job_id, submission.port, route), self._environ)
 
     def _with_tunnel(self, entry: Entry, life: Life, port: int) -> Life:
-        """A tunnel whose process has ended is started again, as long as its service lives."""
         if entry.get("access") != "port-forward" or life.state != "alive" or not entry.get("host_port"):
             return life
-        from moorage.launch.tunnel.tunnels import TunnelSpec, ensure_tunnel
+        from moorage.launch.tunnel.tunnels import TunnelSpec, see_tunnel
 
+        field, runs = see_tunnel(entry, self._environ)
+        fields = {**life.fields, "tunnel": field} if field else life.fields
         spec = TunnelSpec(str(entry["job_id"]), entry["host_port"], tunnel_route(entry, port))
-        fields = {**life.fields, "tunnel": ensure_tunnel(spec, entry, self._environ)}
-        return Life(state=life.state, detail=life.detail, outlook=life.outlook, fields=fields)
+        lost = None if runs else spec
+        return Life(state=life.state, detail=life.detail, outlook=life.outlook, fields=fields, lost_tunnel=lost)
 
     def _unknown(self, entry: Entry, fault: MoorageError) -> Life:
         fields: dict[str, Any] = {}

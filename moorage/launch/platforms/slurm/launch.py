@@ -1,7 +1,8 @@
 """Submitting a service to Slurm once and only once, and taking it away again.
 
-What sbatch answered may be lost with the connection; the job is then looked for by its name. A job that arrives after
-it was taken back finds its entry gone and ends at once.
+What sbatch answered may be lost with the connection; the job is then looked for by its name. A start that is
+interrupted does not wait for that answer: by its name the job is cancelled too. A job that arrives after it was taken
+back finds its entry gone and ends at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import time
 
 from moorage.errors import FailedError, MoorageError, PlatformUnreachable, TryAgainError
-from moorage.launch.interrupts import raise_if_interrupted
+from moorage.launch.interrupts import interruptible, raise_if_interrupted
 from moorage.launch.platforms.slurm.commands import (
     ask_command,
     cancel_command,
@@ -81,7 +82,7 @@ def _upload(host: RemoteHost, place: Place, *, script: str, env: bytes, entry: E
 def _submit(logins: Logins, target: RemoteTarget, host: RemoteHost, place: Place) -> str:
     raise_if_interrupted()
     try:
-        ran = run(host, submit_command(place), timeout_s=SUBMIT_S)
+        ran = interruptible(lambda: run(host, submit_command(place), timeout_s=SUBMIT_S))
     except TryAgainError as lost:  # PlatformUnreachable among them
         return _look_for(logins, target, place, lost)
     reply = parse_reply(ran.out) if ran.status == 0 else None

@@ -119,8 +119,8 @@ def follow_log(
         yield _text(rest)
 
 
-def find_entries(logins: Logins, target: RemoteTarget, workdir: str) -> list[tuple[Entry, bool]]:
-    """Every service of ours, and whether Slurm still has it: those with files in the work folder, and jobs by name.
+def find_entries(logins: Logins, target: RemoteTarget, workdir: str) -> list[Entry]:
+    """Every service of ours: those with files in the work folder, and jobs by name.
 
     Raises PlatformUnreachable when Slurm does not answer.
     """
@@ -141,7 +141,7 @@ def find_entries(logins: Logins, target: RemoteTarget, workdir: str) -> list[tup
         known = {"workdir": places[job_id].workdir, "remote": target.as_dict(), "login_host": host.name}
         known_job = jobs.get(places[job_id].name)
         number = {"platform_job_id": known_job.number} if known_job else {}
-        found.append(({**entry, **known, **number}, known_job is not None and not known_job.is_over))
+        found.append({**entry, **known, **number})
     return found
 
 

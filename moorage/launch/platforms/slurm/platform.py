@@ -119,8 +119,7 @@ class Slurm:
         from moorage.launch.platforms.slurm.options import login_target, read_options
 
         target, options = login_target({}, self._environ), read_options({}, self._environ)
-        found = find_entries(self._logins(), target, options.workdir)
-        return [self._with_tunnel(entry) if is_there else entry for entry, is_there in found]
+        return find_entries(self._logins(), target, options.workdir)
 
     def _logins(self) -> Logins:
         from moorage.launch.platforms.slurm.logins import Logins
@@ -144,24 +143,25 @@ class Slurm:
         return render_script(submission, read_options(submission.options, self._environ), self._place(submission))
 
     def _add_tunnel(self, entry: Entry, life: Life) -> None:
-        from moorage.launch.tunnel.tunnels import tunnel_now
+        from moorage.launch.tunnel.tunnels import see_tunnel
 
-        if entry.get("tunnel") or life.state == "alive":
-            tunnel = tunnel_now(entry, self._environ)
-            if tunnel is not None:
-                life.fields = {**life.fields, "tunnel": tunnel}
+        if not entry.get("tunnel") and life.state != "alive":
+            return
+        field, runs = see_tunnel(entry, self._environ)
+        if field is not None:
+            life.fields = {**life.fields, "tunnel": field}
+        if life.state == "alive" and not runs:
+            life.lost_tunnel = self._lost_tunnel(entry)
 
-    def _with_tunnel(self, entry: Entry) -> Entry:
-        """A service that was found again must be reachable again."""
+    def _lost_tunnel(self, entry: Entry) -> TunnelSpec | None:
+        """None for a job of another tool: it has no port of ours."""
         from moorage.launch.platforms.slurm.logins import target_of
         from moorage.launch.platforms.slurm.place import place_of
-        from moorage.launch.tunnel.tunnels import ensure_tunnel
 
         place, port = place_of(entry), entry.get("host_port")
         if place is None or not isinstance(port, int):
-            return entry
-        spec = _tunnel_spec(entry, place, target_of(entry, self._environ), port)
-        return {**entry, "tunnel": ensure_tunnel(spec, entry, self._environ)}
+            return None
+        return _tunnel_spec(entry, place, target_of(entry, self._environ), port)
 
 
 def _tunnel_spec(entry: Entry, place: Place, target: RemoteTarget, port: int | None) -> TunnelSpec:

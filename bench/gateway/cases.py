@@ -1,0 +1,192 @@
+"""The cases: which stacks are asked what, at which concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench.gateway.accounting import median_fdatasync_s
+from bench.gateway.load import Script
+from bench.gateway.measuring import Case, Contestant
+from bench.gateway.scripts import CHAT, CONVERSATION_TURNS, Bodies, chats, conversation, in_session
+from bench.gateway.stacks.contract import Running
+from bench.gateway.turns import NEW_TOKENS
+
+__all__ = ["LONG", "SHORT", "Size", "build_cases"]
+
+RECORD_BYTES = 4 * 512 + 12 * 128 + 700
+"""Of one stored call with 512 prompt ids and 128 sampled ones."""
+STREAM_LENGTH_S = 0.64
+CREATE_PASSTHROUGH = b'{"mode":"passthrough"}'
+CREATE_EXACT = b'{"mode":"exact"}'
+CREATE_ATROPOS = b"{}"
+assert NEW_TOKENS == 64  # what the texts are cut for
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is asked: requests (or conversations) a client and round."""
+
+    rounds: int
+    chats_16: int
+    chats_64: int
+    chats_alone: int
+    slow_chats: int
+    """For peers that take milliseconds a request."""
+    conversations: int
+    slow_conversations: int
+    streams: int
+    """At once."""
+    fdatasyncs: int
+    long_sessions: int
+    """That grow to 200 turns."""
+
+
+SHORT = Size(5, 100, 32, 200, 6, 2, 1, 16, 50, 4)
+LONG = Size(9, 200, 64, 1000, 10, 6, 2, 32, 200, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    stacks: dict[str, Running]
+    stub_port: int
+
+    def contestant(
+        self, name: str, stack: str, scripts: Callable[[], list[Script]], *, streams: bool = False
+    ) -> list[Contestant]:
+        """Empty where the stack is missing, so that a case goes on without it."""
+        if stack == "direct":
+            return [Contestant(name, self.stub_port, None, scripts)]
+        running = self.stacks.get(stack)
+        if running is None:
+            return []
+        return [Contestant(name, running.stream_port if streams else running.port, running, scripts)]
+
+
+def build_cases(stacks: dict[str, Running], stub_port: int, bodies: Bodies, size: Size, disk: Path) -> list[Case]:
+    """All cases over the stacks that run here: nginx, moorage, moorage-exact, vllm-router, litellm, atropos."""
+    builder = _Builder(stacks, stub_port)
+    return [
+        _pass_through(builder, bodies, size),
+        _capture_64(builder, bodies, size),
+        _capture_16(builder, bodies, size),
+        _exact(builder, bodies, size),
+        _alone(builder, bodies, size, disk),
+        _streams(builder, bodies, size),
+    ]
+
+
+def _pass_through(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    plain = partial(_times, 16, chats, CHAT, bodies.chat, size.chats_16)
+    return Case(
+        "pass",
+        "pass-through by model, 16 at once",
+        [
+            *builder.contestant("nginx", "nginx", plain),
+            *builder.contestant("moorage", "moorage", plain),
+            *builder.contestant("vllm-router", "vllm-router", plain),
+        ],
+    )
+
+
+def _capture_64(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    return Case(
+        "capture64",
+        "session capture, engine-rendered, durable, 64 at once",
+        [
+            *builder.contestant("nginx", "nginx", partial(_times, 64, chats, CHAT, bodies.chat, size.chats_64)),
+            *builder.contestant(
+                "moorage",
+                "moorage",
+                partial(_times, 64, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_64),
+            ),
+        ],
+    )
+
+
+def _capture_16(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    return Case(
+        "capture16",
+        "session capture, engine-rendered, durable, 16 at once (LiteLLM stores nothing)",
+        [
+            *builder.contestant("nginx", "nginx", partial(_times, 16, chats, CHAT, bodies.chat, size.chats_16)),
+            *builder.contestant(
+                "moorage",
+                "moorage",
+                partial(_times, 16, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_16),
+            ),
+            *builder.contestant("litellm", "litellm", partial(_times, 16, chats, CHAT, bodies.chat, size.slow_chats)),
+        ],
+    )
+
+
+def _exact(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    return Case(
+        "exact",
+        f"conversations of {CONVERSATION_TURNS} turns, exact ids, durable, 16 at once (Atropos keeps them in memory)",
+        [
+            *builder.contestant(
+                "nginx", "nginx", partial(_times, 16, conversation, None, bodies.talk, size.conversations)
+            ),
+            *builder.contestant(
+                "moorage",
+                "moorage-exact",
+                partial(_times, 16, conversation, CREATE_EXACT, bodies.talk, size.conversations),
+            ),
+            *builder.contestant(
+                "atropos",
+                "atropos",
+                partial(_times, 16, conversation, CREATE_ATROPOS, bodies.talk, size.slow_conversations),
+            ),
+        ],
+    )
+
+
+def _alone(builder: _Builder, bodies: Bodies, size: Size, disk: Path) -> Case:
+    plain = partial(_times, 1, chats, CHAT, bodies.chat, size.chats_alone)
+    return Case(
+        "alone",
+        "one at a time, durable",
+        [
+            *builder.contestant("direct", "direct", plain),
+            *builder.contestant("nginx", "nginx", plain),
+            *builder.contestant(
+                "moorage",
+                "moorage",
+                partial(_times, 1, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_alone),
+            ),
+        ],
+        between=partial(median_fdatasync_s, disk, RECORD_BYTES, size.fdatasyncs),
+    )
+
+
+def _streams(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    plain = partial(_staggered, size.streams, chats, CHAT, bodies.stream, bodies.chat)
+    captured = partial(
+        _staggered, size.streams, in_session, CREATE_PASSTHROUGH, bodies.session_stream, bodies.session_chat
+    )
+    return Case(
+        "stream",
+        f"{size.streams} streams of 128 chunks, one every 5 ms each",
+        [
+            *builder.contestant("direct", "direct", plain),
+            *builder.contestant("nginx", "nginx", plain, streams=True),
+            *builder.contestant("moorage", "moorage", plain),
+            *builder.contestant("moorage captured", "moorage", captured),
+            *builder.contestant("vllm-router", "vllm-router", plain),
+        ],
+    )
+
+
+def _times(clients: int, make: Callable[..., Script], *words: object) -> list[Script]:
+    return [make(*words) for _ in range(clients)]
+
+
+def _staggered(
+    clients: int, make: Callable[..., Script], where: str | bytes, body: bytes, warm_up: bytes
+) -> list[Script]:
+    """Streams that begin one after the other: a start of all at once would measure the start."""
+    apart_s = STREAM_LENGTH_S / clients
+    return [make(where, body, 1, after_s=(place + 0.5) * apart_s, warm_up=warm_up) for place in range(clients)]

@@ -1,0 +1,1 @@
+"""The endpoints behind a gateway: which one is asked, how many at once, and what a fault does to it."""

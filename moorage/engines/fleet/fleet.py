@@ -1,0 +1,286 @@
+"""The fleet: several endpoints asked as if they were one.
+
+A request goes to its session's home, else to the least loaded healthy endpoint that serves its model. It is asked
+again, at most four times in all and elsewhere if there is an elsewhere, when the connection failed or a 5xx came before
+anything of a reply was given on. An upstream's own error is a reply like any other: its status and body are returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from moorage.engines.fleet.choice import for_request, for_session, serves
+from moorage.engines.fleet.endpoint import DEFAULT_MODELS, Endpoint
+from moorage.engines.fleet.faults import NoUpstream, model_not_found, unknown_base_url
+from moorage.engines.fleet.homes import Homes
+from moorage.engines.fleet.retries import ATTEMPTS, is_worth_another, pause_s
+from moorage.engines.fleet.slots import Slots
+from moorage.engines.fleet.state import EndpointState
+from moorage.engines.fleet.watch import Watch
+from moorage.engines.wire.answer import Answer, StreamedAnswer
+from moorage.engines.wire.faults import Broken, Silent, Unreachable
+from moorage.engines.wire.origin import Origin
+from moorage.errors import UsageError
+
+__all__ = ["Fleet", "Lane", "MakeBody"]
+
+Lane = Literal["train", "eval"]
+MakeBody = Callable[[EndpointState], bytes]
+"""The request's body for the endpoint that was chosen: it may have to name the model otherwise."""
+
+NOT_FORWARDED = frozenset((b"authorization", b"cookie", b"x-api-key", b"api-key"))
+"""What a client says to the gateway is not said to the engine."""
+
+Reply = TypeVar("Reply", Answer, StreamedAnswer)
+
+
+class Fleet:
+    """Made from configuration; `start` it inside the event loop that will use it."""
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        *,
+        clock: Callable[[], float],
+        silence_s: float,
+        environ: Mapping[str, str] = os.environ,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._environ = environ
+        self._silence_s = silence_s
+        self._sleep = sleep
+        self._states = [EndpointState(endpoint, environ) for endpoint in _once_each(endpoints)]
+        self._homes = Homes()
+        self._watch = Watch(clock)
+
+    async def start(self) -> None:
+        """Probe every endpoint once, for at most five seconds, and from then on each second."""
+        await self._watch.start(self._states)
+
+    async def close(self) -> None:
+        """Stop watching and close every connection, whatever is in flight."""
+        await self._watch.close()
+        for state in self._states:
+            await state.upstream.close()
+
+    def states(self) -> Sequence[EndpointState]:
+        """The configured endpoints as they are now, in the order given."""
+        return [state for state in self._states if not state.retired]
+
+    def models(self) -> list[str]:
+        """Every name that some endpoint serves, in their order, each once."""
+        return list(dict.fromkeys(name for state in self.states() for name in (state.served or _configured(state))))
+
+    # Sessions.
+
+    def find(self, base_url: str) -> EndpointState:
+        """The endpoint of that URL; a trailing slash and `/v1` do not matter. Raises NotFoundError with the list."""
+        try:
+            wanted = Origin.parse(base_url).url
+        except UsageError:
+            wanted = ""
+        for state in self._states:
+            if state.url == wanted and not state.retired:
+                return state
+        raise unknown_base_url(base_url, [state.endpoint.base_url for state in self.states()])
+
+    def settle(self, session: str, *, model: str | None = None, pin: str | None = None) -> EndpointState:
+        """Give a session its home: `pin`'s endpoint for life, else the one with the fewest sessions.
+
+        Raises NotFoundError (unknown pin, or a model that nobody serves) and NoUpstream.
+        """
+        model = None if model in DEFAULT_MODELS else model
+        state = self.find(pin) if pin is not None else for_session(self._states, model)
+        if state is None:
+            raise self._nobody(model)
+        self._homes.settle(session, state, pinned=pin is not None)
+        return state
+
+    def home(self, session: str) -> EndpointState | None:
+        """Where it lives; None: nowhere yet."""
+        home = self._homes.get(session)
+        return None if home is None else home.state
+
+    def forget(self, session: str) -> None:
+        """A session is over."""
+        self._homes.forget(session)
+
+    # Requests.
+
+    async def ask(
+        self,
+        path: str,
+        make_body: MakeBody,
+        *,
+        model: str | None = None,
+        session: str | None = None,
+        pin: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        method: str = "POST",
+        lane: Lane = "train",
+    ) -> tuple[EndpointState, Answer]:
+        """One request and its whole reply, whatever its status; `path` begins with `/v1/…` or the like.
+
+        Raises NoUpstream, NotFoundError (model, pin), and Unreachable, Broken or Silent of the last attempt.
+        """
+        passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
+
+        async def once(state: EndpointState) -> Answer:
+            silence_s = state.endpoint.timeout_s or self._silence_s
+            return await state.upstream.ask(method, path, passed, make_body(state), silence_s=silence_s)
+
+        state, slots, answer = await self._attempt(once, model, session, pin, lane)
+        slots.give()
+        return state, answer
+
+    async def open(
+        self,
+        path: str,
+        make_body: MakeBody,
+        *,
+        model: str | None = None,
+        session: str | None = None,
+        pin: str | None = None,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+        method: str = "POST",
+        lane: Lane = "train",
+    ) -> tuple[EndpointState, StreamedAnswer]:
+        """The same, streamed. The reply must be read to its end or aborted: until then it counts as in flight.
+
+        An error reply is given as it came: `await answer.read()` has its body.
+        """
+        passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
+
+        async def once(state: EndpointState) -> StreamedAnswer:
+            silence_s = state.endpoint.timeout_s or self._silence_s
+            return await state.upstream.open(method, path, passed, make_body(state), silence_s=silence_s)
+
+        state, slots, answer = await self._attempt(once, model, session, pin, lane)
+        answer.call_at_end(slots.give)
+        return state, answer
+
+    async def _attempt(
+        self,
+        once: Callable[[EndpointState], Awaitable[Reply]],
+        model: str | None,
+        session: str | None,
+        pin: str | None,
+        lane: Lane,
+    ) -> tuple[EndpointState, Slots, Reply]:
+        """Ask until there is a reply to return; its slot is still held then."""
+        model = None if model in DEFAULT_MODELS else model
+        failed: list[str] = []
+        fault: Unreachable | Broken | None = None
+        while True:
+            state = self._choose(model, session, pin, failed)
+            if state is None:
+                raise fault or self._nobody(model, pin)
+            slots = state.train if lane == "train" else state.evaluation
+            await slots.take()
+            try:
+                reply = await once(state)
+            except (Unreachable, Broken) as error:
+                slots.give()
+                fault, pause = error, pause_s(len(failed))
+                self._watch.saw(state, "connect_refused" if isinstance(error, Unreachable) else "broken", error.message)
+            except BaseException as error:
+                slots.give()
+                if isinstance(error, Silent):
+                    self._watch.saw(state, "broken", error.message)
+                raise
+            else:
+                state.saw("answered")
+                if reply.status < 500 or len(failed) + 1 >= ATTEMPTS or not is_worth_another(reply.status):
+                    return state, slots, reply
+                pause = pause_s(len(failed), reply.header(b"retry-after"))
+                await _drop(reply, slots)
+            failed.append(state.url)
+            if len(failed) >= ATTEMPTS and fault is not None:
+                raise fault
+            await self._sleep(pause)
+
+    def _choose(
+        self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
+    ) -> EndpointState | None:
+        if pin is not None:
+            pinned = self.find(pin)
+            return pinned if pinned.keeps_old else None
+        home = None if session is None else self._homes.get(session)
+        if home is None:
+            state = for_request(self._states, model, failed=failed)
+        else:
+            state = for_request(self._states, model, home=home.state.url, pinned=home.pinned, failed=failed)
+        if session is not None and state is not None and (home is None or home.state is not state):
+            if home is None and not failed:
+                state = for_session(self._states, model) or state
+            self._homes.settle(session, state, pinned=False)
+        return state
+
+    def _nobody(self, model: str | None, pin: str | None = None) -> Exception:
+        healthy = [state for state in self._states if state.takes_new]
+        if model is not None and pin is None and healthy and not any(serves(state, model) for state in healthy):
+            return model_not_found(model, self.models())
+        what = "no upstream is configured" if not self._states else "no upstream that may serve this is healthy"
+        return NoUpstream(
+            what, [f"{state.endpoint.base_url}: {state.health.reason or 'draining'}" for state in self._states]
+        )
+
+    # Changes.
+
+    async def replace(self, endpoints: Iterable[Endpoint]) -> None:
+        """Other endpoints from now on. Those that stay keep their state; sessions of the others may end there."""
+        known = {state.url: state for state in self._states}
+        wanted = [
+            known.pop(endpoint.url)
+            if endpoint.url in known and known[endpoint.url].endpoint == endpoint
+            else EndpointState(endpoint, self._environ)
+            for endpoint in _once_each(endpoints)
+        ]
+        for state in wanted:
+            state.retired = False
+        kept = set(wanted)
+        leaving = [state for state in self._states if state not in kept]
+        for state in leaving:
+            state.retired = True
+        over = [state for state in leaving if not state.sessions and not state.in_flight]
+        self._states = [*wanted, *(state for state in leaving if state not in over)]
+        for state in over:
+            await self._watch.leave(state)
+            await state.upstream.close()
+        await self._watch.start(wanted)
+
+    async def drain(self, base_url: str | None = None, *, timeout_s: float) -> bool:
+        """Send nothing more to an endpoint (None: to any) and wait for what is in flight; False: some is left.
+
+        Sessions that live there go elsewhere with their next request; pinned ones are refused. Raises NotFoundError.
+        """
+        states = list(self._states) if base_url is None else [self.find(base_url)]
+        for state in states:
+            state.draining = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                for state in states:
+                    await state.train.wait_until_quiet()
+                    await state.evaluation.wait_until_quiet()
+        except TimeoutError:
+            return False
+        return True
+
+
+async def _drop(reply: Answer | StreamedAnswer, slots: Slots) -> None:
+    """Give up a reply that will be asked for again."""
+    if isinstance(reply, StreamedAnswer):
+        reply.abort()
+    slots.give()
+
+
+def _once_each(endpoints: Iterable[Endpoint]) -> list[Endpoint]:
+    return list({endpoint.url: endpoint for endpoint in endpoints}.values())
+
+
+def _configured(state: EndpointState) -> tuple[str, ...]:
+    name = state.endpoint.model_name
+    return () if name is None or name in DEFAULT_MODELS else (name,)

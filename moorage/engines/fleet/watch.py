@@ -1,0 +1,108 @@
+"""Probing: each endpoint is looked at once a second, at once after a fault, and never made to generate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from moorage.engines.fleet.health import EVERY_S, PROBE_TIMEOUT_S, Seen, health_target
+from moorage.engines.fleet.state import EndpointState
+from moorage.engines.wire.faults import Unreachable
+from moorage.errors import MoorageError
+
+__all__ = ["Watch"]
+
+MODELS_EVERY_S = 30.0
+
+
+class _Model(msgspec.Struct):
+    id: str
+    max_model_len: int | None = None
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class Watch:
+    """One task an endpoint."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tasks: dict[EndpointState, asyncio.Task[None]] = {}
+        self._bells: dict[EndpointState, asyncio.Event] = {}
+
+    async def start(self, states: Iterable[EndpointState]) -> None:
+        """Probe those that are not watched yet, at the same time, then go on watching them."""
+        new = [state for state in states if state not in self._tasks]
+        await asyncio.gather(*(self.probe(state) for state in new))
+        for state in new:
+            self._bells[state] = asyncio.Event()
+            self._tasks[state] = asyncio.create_task(self._keep_looking(state))
+
+    async def leave(self, state: EndpointState) -> None:
+        """Watch it no longer."""
+        task = self._tasks.pop(state, None)
+        self._bells.pop(state, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Watch none."""
+        for state in list(self._tasks):
+            await self.leave(state)
+
+    def saw(self, state: EndpointState, seen: Seen, reason: str) -> None:
+        """A request met a fault: judge, and look again at once."""
+        state.saw(seen, reason)
+        bell = self._bells.get(state)
+        if bell is not None:
+            bell.set()
+
+    async def probe(self, state: EndpointState) -> None:
+        """Look once."""
+        if not state.endpoint.health_check:
+            await self._ask_for_models(state)
+            return
+        target = health_target(state.endpoint.server_type)
+        try:
+            answer = await state.upstream.ask("GET", target, silence_s=PROBE_TIMEOUT_S)
+        except Unreachable as fault:
+            state.saw("probe_refused", fault.message)
+            return
+        except MoorageError as fault:
+            state.saw("probe_failed", fault.message)
+            return
+        # Some engines have no health route, or want a key for it: whoever answers that is alive.
+        if answer.status >= 500:
+            state.saw("probe_failed", f"{target} answers {answer.status}")
+            return
+        came_back = not state.healthy
+        state.saw("probe_ok")
+        asked_at = state.asked_for_models_at
+        if came_back or asked_at is None or self._clock() - asked_at >= MODELS_EVERY_S:
+            await self._ask_for_models(state)
+
+    async def _keep_looking(self, state: EndpointState) -> None:
+        bell = self._bells[state]
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await bell.wait()
+            bell.clear()
+            await self.probe(state)
+
+    async def _ask_for_models(self, state: EndpointState) -> None:
+        state.asked_for_models_at = self._clock()
+        try:
+            answer = await state.upstream.ask("GET", "/v1/models", silence_s=PROBE_TIMEOUT_S)
+            said = msgspec.json.decode(answer.body, type=_Models) if answer.status == 200 else None
+        except (MoorageError, msgspec.DecodeError):
+            return
+        if said is not None and said.data:
+            longest = [model.max_model_len for model in said.data if model.max_model_len]
+            state.learn_models([model.id for model in said.data], max_model_len=max(longest, default=None))

@@ -1,0 +1,263 @@
+"""The prompt of one chat request: the ids of the call it continues, as they are, and what it adds, rendered.
+
+| the request | the prompt | verdict |
+| --- | --- | --- |
+| answers no call of the session | rendered whole | as `moorage.capture.verdict` places it |
+| continues a call | that call's path and the tail | exact |
+| continues it loosely, and the template sees no difference | the same | exact |
+| continues it loosely, and the template does | rendered whole | branch, edited |
+| echoes a call's content with other reasoning | rendered whole | branch, edited |
+| has other tools, or the template changes what it wrote before | rendered around the sampled turns | exact where it \
+is all the same, else branch: tools_changed, template |
+| wants thoughts left out that the template leaves out | rendered around what is left of the turns | exact, or branch: \
+reasoning_stripped |
+| has a tail that does not begin at a special token | rendered whole | branch, unproven_tail |
+| is longer than the limit | its last tokens | branch, truncated |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from moorage.capture.call import Reason
+from moorage.capture.chain import digest
+from moorage.capture.messages import reasoning_of, tools_digest
+from moorage.capture.node import Node
+from moorage.capture.packing import count, pack_ids, unpack_ids
+from moorage.capture.tree import CallTree
+from moorage.capture.verdict import Boundary, Facts, place
+from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
+from moorage.engines.rendering.escaping import Escape
+from moorage.engines.rendering.sentinel import Scene, mark_of
+from moorage.engines.rendering.splice import Splicer, SampledTurn
+from moorage.engines.rendering.tail import joint, tail_ids, window_of
+from moorage.engines.rendering.template import ChatTemplate
+from moorage.engines.rendering.tokenizer import Tokenizer
+from moorage.engines.rendering.traits import Traits, probe
+from moorage.errors import UsageError
+
+__all__ = ["NeedsRecorded", "PromptAsk", "PromptPlan", "Renderer"]
+
+CHECKED_TURNS = 4
+"""The first tails of a session are compared with full renders, and then those of its calls 8, 16, 32 …"""
+
+
+class Renderer:
+    """Plans prompts for one model; serves any number of sessions."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self._traits = {
+            with_tools: probe(template, tokenizer, with_tools=with_tools) for with_tools in (False, True)
+        }
+        self._windows = all(traits.windows for traits in self._traits.values())
+
+    def plan(
+        self, tree: CallTree, ask: PromptAsk, *, recorded: Sequence[Mapping[str, Any]] | None = None
+    ) -> PromptPlan | NeedsRecorded:
+        """The prompt for `ask`. `recorded`: what an earlier NeedsRecorded asked for.
+
+        Raises TemplateFault when the template refuses the messages, UsageError for a request without messages.
+        """
+        if not ask.messages:
+            raise UsageError("messages is empty", code="messages_empty", hint="send at least one message")
+        tools = tools_digest(ask.tools) if ask.tools_digest is None else ask.tools_digest
+        return _Planning(self, tree, ask, tools).run(recorded)
+
+    def traits(self, tools: Sequence[Any] | None) -> Traits:
+        """What is known of the template, with or without tools."""
+        return self._traits[bool(tools)]
+
+    @property
+    def windows(self) -> bool:
+        """Whether tails are rendered from windows; a single difference to a full render ends that for good."""
+        return self._windows
+
+    def stop_windows(self) -> None:
+        """A tail from a window was not that of the full render."""
+        self._windows = False
+
+
+class _Planning:
+    """One request's way through the table above."""
+
+    def __init__(self, renderer: Renderer, tree: CallTree, ask: PromptAsk, tools: bytes) -> None:
+        self._renderer, self._tree, self._ask, self._tools = renderer, tree, ask, tools
+        self._tokenizer, self._template = renderer.tokenizer, renderer.template
+        self._traits = renderer.traits(ask.tools)
+        self._escape = Escape(self._tokenizer, ask.messages) if ask.escape_special else None
+        self._messages = ask.messages if self._escape is None else self._escape.messages
+        self._scene = Scene(
+            tools=ask.tools or None,
+            add_generation_prompt=ask.add_generation_prompt,
+            continue_final=ask.continue_final_message,
+            extra=ask.template_kwargs,
+            now=ask.now,
+        )
+
+    def run(self, recorded: Sequence[Mapping[str, Any]] | None) -> PromptPlan | NeedsRecorded:
+        matched, covered = self._tree.match(self._ask.conversation.keys, tools=self._tools) or (None, 0)
+        loosely = None
+        if self._replies(covered):
+            loosely = self._tree.match_loose(self._ask.conversation.loose_keys, tools=self._tools)
+        if loosely is not None and loosely[1] > covered:
+            if recorded is None:
+                return NeedsRecorded(*loosely)
+            if not self._reads_as(recorded, loosely[1]):
+                return self._whole(matched, covered, "edited")
+            matched, covered = loosely
+        if matched is None:
+            return self._whole(None, 0, None)
+        if self._thought_otherwise(matched, covered):
+            return self._whole(matched, covered, "edited")
+        return self._continue(matched, covered)
+
+    def _continue(self, matched: Node, covered: int) -> PromptPlan:
+        ask = self._ask
+        if covered == len(ask.messages) and ask.continue_final_message:
+            return self._reopen(matched, covered)
+        if matched.tools_digest != self._tools:
+            return self._splice(matched, covered, "tools_changed", as_rendered=False)
+        if not ask.preserve_think_blocks and self._has_thoughts(matched):
+            return self._splice(matched, covered, "reasoning_stripped", as_rendered=True)
+        if not self._traits.steady:
+            return self._splice(matched, covered, "template", as_rendered=False)
+        tail = self._tail(covered - 1)
+        if tail is None:
+            return self._whole(matched, covered, "unproven_tail")
+        path = self._tree.path(matched)
+        off, skip = self._joint(unpack_ids(matched.completion[-64:]), tail)
+        ids = (path if not off else path[: -4 * off]) + pack_ids(tail[skip:])
+        return self._planned(ids, matched, covered, "template" if off else None)
+
+    def _tail(self, at: int) -> list[int] | None:
+        window = window_of(self._messages, at) if self._renderer.windows else None
+        if window is None:
+            return self._tail_of(self._messages, at)
+        short = self._tail_of(*window)
+        if not _is_checked(len(self._tree)):
+            return short
+        whole = self._tail_of(self._messages, at)
+        if whole != short:
+            self._renderer.stop_windows()
+        return whole
+
+    def _tail_of(self, messages: Sequence[Mapping[str, Any]], at: int) -> list[int] | None:
+        return tail_ids(
+            self._template,
+            self._tokenizer,
+            self._scene,
+            messages,
+            at,
+            mark=mark_of(self._ask.conversation.keys[-1], at),
+            end_ids=self._traits.end_ids,
+            escape=self._escape,
+        )
+
+    def _joint(self, completion: list[int], tail: list[int]) -> tuple[int, int]:
+        traits = self._traits
+        return joint(
+            completion, tail, eos_ids=self._tokenizer.eos_ids, closer=traits.closer, openers=traits.openers
+        )
+
+    def _reopen(self, matched: Node, covered: int) -> PromptPlan:
+        """Go on with a sampled turn: its path, without the token that ended it."""
+        path = self._tree.path(matched)
+        completion = unpack_ids(matched.completion[-4:])
+        ended = bool(completion) and completion[-1] in self._traits.end_ids
+        return self._planned(path[:-4] if ended else path, matched, covered, "template" if ended else None)
+
+    def _splice(self, matched: Node, covered: int, reason: Reason, *, as_rendered: bool) -> PromptPlan:
+        splicer = Splicer(self._template, self._tokenizer, self._scene, self._traits, self._escape)
+        turns = self._sampled_turns(matched, covered)
+        ids = splicer.splice(self._messages, turns, self._ask.conversation.keys[-1], as_rendered=as_rendered)
+        return self._planned(pack_ids(ids), matched, covered, reason)
+
+    def _sampled_turns(self, matched: Node, covered: int) -> list[SampledTurn]:
+        """The calls that sampled the assistant's messages up to the matched one."""
+        on_way: dict[bytes, Node] = {}
+        node: Node | None = matched
+        while node is not None:
+            on_way.setdefault(node.reply_key, node)
+            node = node.parent
+        turns = []
+        keys = self._ask.conversation.keys
+        for at in range(covered):
+            if self._messages[at].get("role") != "assistant":
+                continue
+            sampled = matched if at == covered - 1 else on_way.get(keys[at]) or self._exactly(keys[: at + 1])
+            if sampled is not None:
+                prompt = self._tree.prompt(sampled)
+                turns.append(SampledTurn(at, unpack_ids(sampled.completion), unpack_ids(prompt[-4 * 256 :])))
+        return turns
+
+    def _exactly(self, keys: list[bytes]) -> Node | None:
+        found = self._tree.match(keys)
+        return found[0] if found is not None and found[1] == len(keys) else None
+
+    def _has_thoughts(self, matched: Node) -> bool:
+        """Whether any turn on the way thought; what began in one call's prompt may end in its completion."""
+        node: Node | None = matched
+        while node is not None:
+            if node.reasoning_digest or b"</think>" in self._tokenizer.join_bytes(unpack_ids(node.completion)):
+                return True
+            node = node.parent
+        return False
+
+    def _whole(self, matched: Node | None, covered: int, reason: Reason | None) -> PromptPlan:
+        """Rendered whole, as the engine would."""
+        text = self._scene.render(self._template, self._messages)
+        ids = self._tokenizer.encode_whole(text) if self._escape is None else self._escape.encode_whole(text)
+        return self._planned(pack_ids(ids), matched, covered, reason)
+
+    def _planned(self, ids: bytes, matched: Node | None, covered: int, reason: Reason | None) -> PromptPlan:
+        limit = self._ask.prompt_limit
+        cut = limit is not None and count(ids) > limit
+        if cut and limit is not None:
+            ids = ids[len(ids) - 4 * limit :]
+            reason = "truncated"
+        boundary = self._boundary(ids, matched, covered, cut)
+        return PromptPlan(
+            ids=ids,
+            parent=boundary.parent,
+            keep=boundary.keep,
+            verdict=boundary.verdict,
+            reason=(reason or boundary.reason) if boundary.verdict == "branch" else None,
+            matched=matched,
+            covered=covered,
+        )
+
+    def _boundary(self, ids: bytes, matched: Node | None, covered: int, cut: bool) -> Boundary:
+        facts = Facts(
+            tools_digest=self._tools,
+            replies=self._replies(covered),
+            cut=cut,
+            system_changed=self._ask.system_changed,
+        )
+        return place(self._tree, ids, matched=matched, facts=facts)
+
+    def _replies(self, covered: int) -> int:
+        """How many assistant's messages no call accounts for; one that is to be continued is no reply yet."""
+        rest = self._ask.messages[covered:]
+        if self._ask.continue_final_message:
+            rest = rest[:-1]
+        return sum(message.get("role") == "assistant" for message in rest)
+
+    def _thought_otherwise(self, matched: Node, covered: int) -> bool:
+        """The client gives back the reply with reasoning that is not what it was given."""
+        if not matched.reasoning_digest:
+            return False
+        echoed = reasoning_of(self._ask.messages[covered - 1])
+        return echoed is not None and digest(echoed.encode(errors="surrogatepass")) != matched.reasoning_digest
+
+    def _reads_as(self, recorded: Sequence[Mapping[str, Any]], covered: int) -> bool:
+        """Whether the template writes the client's messages as it writes the recorded ones."""
+        scene = Scene(tools=self._scene.tools, add_generation_prompt=False, extra=self._scene.extra, now=self._scene.now)
+        mine, theirs = self._ask.messages[:covered], [*recorded]
+        return scene.render(self._template, mine) == scene.render(self._template, theirs)
+
+
+def _is_checked(calls: int) -> bool:
+    return calls <= CHECKED_TURNS or calls & (calls - 1) == 0

@@ -1,0 +1,176 @@
+"""A model's tokenizer: text to ids and back, exactly as the model's own does it.
+
+Two things need care. A template writes special tokens itself, so none are added here. And tokenizers of the
+SentencePiece kind put a dummy space before the first word; text that goes on after other tokens must not get one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tokenizers
+
+from moorage.capture.chain import digest
+from moorage.engines.rendering.pieces import PieceBytes
+from moorage.engines.rendering.seams import without_dummy_prefix
+from moorage.errors import PreflightError
+
+__all__ = ["Tokenizer"]
+
+NAMED_SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+class Tokenizer:
+    """Immutable; made by `from_json`. Ids are those of the engine that serves the same files."""
+
+    def __init__(self, spec: dict[str, Any], config: dict[str, Any], template: str | None) -> None:
+        self._own = _build(spec)
+        seam_spec = without_dummy_prefix(spec)
+        self._seam = self._own if seam_spec is None else _build(seam_spec)
+        self._pieces = PieceBytes(self._own, spec)
+        added = self._own.get_added_tokens_decoder()
+        self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        """Ids that no text of a reply shows."""
+        self.atomic_ids = frozenset(token_id for token_id, token in added.items() if not token.single_word)
+        """Ids cut out of a text before anything else happens to it: what stands on one side of them cannot change
+        how the other side is encoded."""
+        self.special_texts = {
+            token.content: (bool(token.lstrip), bool(token.rstrip))
+            for token in added.values()
+            if token.special and token.content
+        }
+        """Text of each special token → whether it takes the white space before it, and after it, into itself."""
+        self.named: dict[str, str] = _named_specials(config)
+        """`bos_token`, `eos_token` … as templates know them."""
+        self.bos_id: int | None = self._id_of(self.named.get("bos_token"))
+        self.eos_ids = _eos_ids(config) | {
+            token_id for token_id in [self._id_of(self.named.get("eos_token"))] if token_id is not None
+        }
+        """Ids that end a turn: of the tokenizer, and of the model's generation settings when they were given."""
+        self.vocab_size: int = self._own.get_vocab_size(with_added_tokens=True)
+        self.template = template
+        """The chat template's source; None: the model has none."""
+        self.template_digest = b"" if template is None else digest(template.encode())
+
+    @classmethod
+    def from_json(cls, tokenizer_json: bytes, config: dict[str, Any], template: str | None) -> Tokenizer:
+        """From the contents of tokenizer.json, tokenizer_config.json and the chat template.
+
+        `config` may also hold `eos_token_id` (an id or a list), as generation_config.json names it. Raises
+        PreflightError `tokenizer_unreadable`.
+        """
+        try:
+            return cls(json.loads(tokenizer_json), config, template)
+        except Exception as fault:  # the library raises bare Exception for a spec that it cannot use
+            raise PreflightError(
+                f"tokenizer.json cannot be used: {fault}",
+                code="tokenizer_unreadable",
+                hint="it must be a file of the tokenizers library; slow tokenizers can be converted with transformers",
+            ) from None
+
+    def encode_whole(self, text: str) -> list[int]:
+        """[N] the ids of a prompt that begins here, as the model's own tokenizer gives them; no special ones added."""
+        ids: list[int] = self._own.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_fresh(self, text: str) -> list[int]:
+        """[N] the same with the special tokens that the tokenizer adds by itself, but never two BOS."""
+        ids: list[int] = self._own.encode(text, add_special_tokens=True).ids
+        doubled = self.bos_id is not None and ids[:2] == [self.bos_id, self.bos_id]
+        return ids[1:] if doubled else ids
+
+    def encode(self, text: str, *, escape_special: bool = False) -> list[int]:
+        """[N] the ids of text that goes on after other tokens: no BOS, no dummy prefix at the seam.
+
+        `escape_special`: the text of special tokens in it is text like any other.
+        """
+        if not text:
+            return []
+        if escape_special:
+            return self._encode_plain(self._seam, text)
+        own = self._own.encode(text, add_special_tokens=False)
+        ids: list[int] = own.ids
+        if self._seam is self._own or ids[0] in self.atomic_ids:
+            return ids
+        first = next((place for place, token_id in enumerate(ids) if token_id in self.atomic_ids), None)
+        if first is None:
+            return list(self._seam.encode(text, add_special_tokens=False).ids)
+        cut = own.offsets[first][0]
+        return list(self._seam.encode(text[:cut], add_special_tokens=False).ids) + ids[first:]
+
+    def encode_between(self, text: str, *, begins: bool) -> list[int]:
+        """[N] the ids of text that stands right after a special token (or begins the prompt), all of it plain text."""
+        return self._encode_plain(self._own if begins or self._prefixes_after_special() else self._seam, text)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """The text of [N] ids; bytes that are no whole character become U+FFFD. Raises OverflowError for ids < 0."""
+        return str(self._own.decode(ids, skip_special_tokens=skip_special))
+
+    def token_text(self, token_id: int) -> str:
+        """The vocabulary's own form of a token; empty for an unknown id."""
+        return self._own.id_to_token(token_id) or ""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token stands for within a text; empty for an unknown id."""
+        return self._pieces.of(token_id)
+
+    def join_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of [N] ids, special tokens as their text; a dummy prefix is not taken off."""
+        return b"".join(map(self._pieces.of, ids))
+
+    def in_vocabulary(self, ids: Iterable[int]) -> bool:
+        """Whether every id has a token."""
+        return all(0 <= token_id and self._own.id_to_token(token_id) is not None for token_id in ids)
+
+    def _encode_plain(self, by: tokenizers.Tokenizer, text: str) -> list[int]:
+        by.encode_special_tokens = True
+        try:
+            ids: list[int] = by.encode(text, add_special_tokens=False).ids
+        finally:
+            by.encode_special_tokens = False
+        return ids
+
+    def _prefixes_after_special(self) -> bool:
+        """Whether the model's own tokenizer puts its dummy prefix after every special token (older Llama files do)."""
+        special = next(iter(self.special_texts), None)
+        if self._seam is self._own or special is None:
+            return False
+        return self.encode_whole(special + "a")[1:] != self._seam.encode("a", add_special_tokens=False).ids
+
+    def _id_of(self, text: str | None) -> int | None:
+        return None if text is None else self._own.token_to_id(text)
+
+
+def _build(spec: dict[str, Any]) -> tokenizers.Tokenizer:
+    built = tokenizers.Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+    # A file may ask for both; either would change what the model is given.
+    built.no_truncation()
+    built.no_padding()
+    return built
+
+
+def _named_specials(config: dict[str, Any]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for name in NAMED_SPECIALS:
+        text = _token_text(config.get(name))
+        if text is not None:
+            named[name] = text
+    extra = config.get("extra_special_tokens")
+    if isinstance(extra, dict):
+        named.update({str(name): text for name, token in extra.items() if (text := _token_text(token)) is not None})
+    return named
+
+
+def _token_text(token: Any) -> str | None:
+    """Configurations write a token as its text or as an object."""
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
+def _eos_ids(config: dict[str, Any]) -> frozenset[int]:
+    given = config.get("eos_token_id")
+    several = given if isinstance(given, list) else [given]
+    return frozenset(token_id for token_id in several if isinstance(token_id, int) and not isinstance(token_id, bool))

@@ -1,0 +1,160 @@
+"""What probes with made-up conversations tell of a template, once, when it is loaded.
+
+Nothing here is trusted alone: every session compares its first tails, and those of doubling turns, with full renders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from moorage.engines.rendering.sentinel import Scene
+from moorage.engines.rendering.tail import tail_ids, window_of
+from moorage.engines.rendering.template import ChatTemplate, TemplateFault
+from moorage.engines.rendering.tokenizer import Tokenizer
+
+__all__ = ["Traits", "probe"]
+
+PROBE_TIME = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - templates write local time, and any will do
+MARK = "Zqprobexq"
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "probe",
+        "description": "A probe.",
+        "parameters": {"type": "object", "properties": {"q": {"type": "string"}}},
+    },
+}
+_NOT_COMPARED = re.compile(r"</?think>|\s+")
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """How one template behaves with, or without, tools."""
+
+    closer: int | None
+    """The token that closes an assistant's turn, whoever speaks next; None: there is none."""
+    openers: frozenset[int]
+    """Without a closer: the tokens that begin the next speaker's turn."""
+    end_ids: frozenset[int]
+    """What ends a turn: the tokenizer's end tokens, the closer and the openers."""
+    windows: bool
+    """A tail rendered from a window is the tail of the full render."""
+    steady: bool
+    """What was rendered before stays as it is when the conversation grows, think blocks apart."""
+
+
+def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool) -> Traits:
+    """Render made-up conversations and see."""
+    scene = Scene(tools=[TOOL] if with_tools else None, now=PROBE_TIME)
+    closer = _closer(template, tokenizer, scene)
+    openers = frozenset() if closer is not None else _openers(template, tokenizer, scene)
+    end_ids = tokenizer.eos_ids | openers | ({closer} if closer is not None else set())
+    several = list(_conversations(with_tools))
+    return Traits(
+        closer=closer,
+        openers=openers,
+        end_ids=end_ids,
+        windows=all(_same_in_window(template, tokenizer, scene, one, end_ids) for one in several),
+        steady=all(_grows(template, scene, one) for one in several),
+    )
+
+
+def _closer(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene) -> int | None:
+    """The token that follows an answer both when a user speaks next and when the assistant does."""
+    user, answer = {"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}
+    asked = _tail(template, tokenizer, scene, [user, answer, user])
+    going_on = _tail(template, tokenizer, scene, [user, answer])
+    if not asked or not going_on or asked[0] != going_on[0] or asked[0] not in tokenizer.atomic_ids:
+        return None
+    return asked[0]
+
+
+def _openers(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene) -> frozenset[int]:
+    user, call = {"role": "user", "content": "a"}, _call(0)
+    answer = {"role": "assistant", "content": MARK}
+    tails = [
+        _tail(template, tokenizer, scene, [user, answer, user]),
+        _tail(template, tokenizer, scene, [user, {**call, "content": MARK}, _result(0)]),
+        _tail(template, tokenizer, scene, [user, answer, _result(0)]),
+    ]
+    return frozenset(tail[0] for tail in tails if tail and tail[0] in tokenizer.atomic_ids)
+
+
+def _tail(
+    template: ChatTemplate, tokenizer: Tokenizer, scene: Scene, messages: list[dict[str, Any]]
+) -> list[int] | None:
+    try:
+        text = scene.render(template, messages)
+    except TemplateFault:
+        return None
+    _, found, after = text.partition(MARK)
+    return tokenizer.encode(after) if found else None
+
+
+def _same_in_window(
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    scene: Scene,
+    messages: list[dict[str, Any]],
+    end_ids: frozenset[int],
+) -> bool:
+    at = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
+    window = window_of(messages, at)
+    if window is None:
+        return True
+    whole = tail_ids(template, tokenizer, scene, messages, at, mark=MARK, end_ids=end_ids)
+    return whole == tail_ids(template, tokenizer, scene, window[0], window[1], mark=MARK, end_ids=end_ids)
+
+
+def _grows(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]]) -> bool:
+    """Whether the prompt of each turn is the beginning of the next one's."""
+    previous = ""
+    for place, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        try:
+            text = _NOT_COMPARED.sub("", scene.render(template, messages[:place]))
+        except TemplateFault:
+            return True  # such conversations fail anyway
+        if not text.startswith(previous):
+            return False
+        previous = text
+    return True
+
+
+def _conversations(with_tools: bool) -> Iterator[list[dict[str, Any]]]:
+    """Each ends with what follows an assistant's turn: a user's message, or a tool's."""
+    for system in ([], [{"role": "system", "content": "s"}]):
+        for turns in (1, 2, 3, 5):
+            yield [*system, *_chat(turns), {"role": "user", "content": "z"}]
+            if with_tools:
+                yield [*system, *_loop(turns)]
+                yield [*system, *_chat(turns), *_loop(2)]
+                yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
+
+
+def _chat(turns: int) -> list[dict[str, Any]]:
+    return [
+        message
+        for turn in range(turns)
+        for message in ({"role": "user", "content": f"u{turn}"}, {"role": "assistant", "content": f"a{turn}"})
+    ]
+
+
+def _loop(turns: int) -> list[dict[str, Any]]:
+    calls = [message for turn in range(turns) for message in (_call(turn), _result(turn))]
+    return [{"role": "user", "content": "u"}, *calls]
+
+
+def _call(turn: int) -> dict[str, Any]:
+    function = {"name": "probe", "arguments": '{"q": "a"}'}
+    call = {"id": f"call{turn:05d}", "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def _result(turn: int) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"call{turn:05d}", "name": "probe", "content": f"r{turn}"}

@@ -1,0 +1,1 @@
+"""The wire to an engine: an HTTP/1.1 client for few origins and many requests."""

@@ -1,0 +1,1 @@
+"""The HTTP surface: model routes, sessions, trajectories, the pool and operations."""

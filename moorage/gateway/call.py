@@ -1,0 +1,75 @@
+"""A model call on its way: everything that its steps pass on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from moorage.capture.retry import RetryKey
+from moorage.gateway.bodies import ChatAsk, CompletionAsk, sampling_of
+from moorage.gateway.commit import Asked
+from moorage.gateway.live import LiveSession
+from moorage.gateway.request import Request
+
+if TYPE_CHECKING:
+    from moorage.gateway.gateway import Gateway
+
+__all__ = ["ModelCall"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCall:
+    """One call of one session. `path`: `/v1/chat/completions` or `/v1/completions`."""
+
+    gateway: Gateway
+    live: LiveSession
+    request: Request
+    path: str
+    ask: ChatAsk | CompletionAsk
+    retry: RetryKey
+
+    @property
+    def model(self) -> str | None:
+        """The model that was named; None, or `default`: the upstream's own."""
+        return None if self.ask.model in (None, "", "default") else self.ask.model
+
+    @property
+    def pin(self) -> str | None:
+        """The upstream that the session was created on, when it was pinned."""
+        pinned: str | None = self.live.trajectory.options.get("base_url")
+        return pinned
+
+    def asked(self) -> Asked:
+        """What the record keeps of the request; its conversation is filled in later."""
+        return Asked(
+            request_id=self.gateway.new_id(),
+            sampling=sampling_of(self.request.body),
+            retry_key=self.retry.content,
+            idempotency_digest=self.retry.idempotency_digest,
+            tools=self.ask.tools if isinstance(self.ask, ChatAsk) else None,
+        )
+
+    @property
+    def tool_parser(self) -> str | None:
+        """The parser for this request's calls; None: it has no tools, wants none, or the session has no parser."""
+        if not isinstance(self.ask, ChatAsk) or not self.ask.tools or self.ask.tool_choice == "none":
+            return None
+        name: str | None = self.live.trajectory.options.get("tool_parser", "hermes")
+        return name
+
+    @property
+    def reasoning_parser(self) -> str | None:
+        """The session's; None: the think block stays in the content."""
+        name: str | None = self.live.trajectory.options.get("reasoning_parser")
+        return name
+
+    def extra_fields(self) -> dict[str, Any]:
+        """What stands at the top of the reply beside OpenAI's fields."""
+        asked_for_tools = isinstance(self.ask, ChatAsk) and bool(self.ask.tools)
+        parsed = self.tool_parser is not None and self.gateway.parser.available
+        return {"tool_parsing": "disabled"} if asked_for_tools and not parsed and self.ask_parses_tools else {}
+
+    @property
+    def ask_parses_tools(self) -> bool:
+        """Whether the request left it open to call tools."""
+        return isinstance(self.ask, ChatAsk) and self.ask.tool_choice != "none"

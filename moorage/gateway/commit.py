@@ -1,0 +1,174 @@
+"""Making what an engine sampled durable: drafts from a generation, into the store, then into the session's tree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from moorage.capture.call import Draft, Extras, Mode, Reason, Span, Verdict
+from moorage.capture.chain import digest
+from moorage.capture.messages import loose_key, message_key, reasoning_of, tools_digest
+from moorage.capture.tree import Node
+from moorage.engines.contract import Generation, Sampled
+
+if TYPE_CHECKING:
+    from moorage.gateway.gateway import Gateway
+    from moorage.gateway.live import LiveSession
+
+__all__ = ["Asked", "Placed", "commit", "metadata_version"]
+
+RAW_NULL = msgspec.Raw(b"null")
+
+
+@dataclass(kw_only=True, slots=True)
+class Asked:
+    """What was asked, as far as the record keeps it."""
+
+    request_id: str
+    sampling: bytes
+    retry_key: bytes
+    idempotency_digest: bytes
+    prompt_key: bytes = b""
+    loose_prompt_key: bytes = b""
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    """Those that the matched node does not cover."""
+    tools: list[dict[str, Any]] | None = None
+    prompt_text: str | None = None
+    system_key: bytes = b""
+    """The key after the leading system messages; empty: there are none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed:
+    """Where a prompt stands in the session's tree."""
+
+    parent: int | None
+    keep: int
+    delta: bytes
+    verdict: Verdict
+    reason: Reason | None
+    mode: Mode
+    matched: int | None = None
+    template_digest: bytes = b""
+
+
+async def commit(
+    gateway: Gateway,
+    live: LiveSession,
+    asked: Asked,
+    generation: Generation,
+    placed: Placed,
+    *,
+    body: bytes | None = None,
+    delivered: bool = True,
+) -> list[Node]:
+    """Store every choice, or none: raises StoreFault. Then the session knows them.
+
+    `body`: the client's reply, kept so that a retry gets it again; None when there was none.
+    """
+    blobs: dict[bytes, bytes] = {}
+    metadata = msgspec.json.encode(live.trajectory.metadata, order="sorted") if live.trajectory.metadata else b""
+    tools = tools_digest(asked.tools)
+    if asked.tools:
+        blobs[tools] = msgspec.json.encode(asked.tools)
+    now = gateway.clock()
+    drafts = []
+    for position, choice in enumerate(generation.choices):
+        extras = _extras(asked, choice, placed, body if position == 0 else None)
+        drafts.append(
+            Draft(
+                call_id=gateway.new_id(),
+                request_id=asked.request_id,
+                choice=choice.index,
+                session_id=live.trajectory.uid,
+                parent=placed.parent,
+                keep=placed.keep,
+                delta=placed.delta,
+                completion=choice.ids,
+                logprobs=choice.logprobs,
+                finish_reason=choice.finish_reason,
+                stop_token=_ended_by_token(choice),
+                mode=placed.mode,
+                verdict=placed.verdict,
+                reason=placed.reason,
+                delivered=delivered,
+                model=generation.model,
+                policy_version=_policy_version(choice.spans, gateway.weight_version, live.trajectory.metadata),
+                spans=choice.spans,
+                prompt_key=asked.prompt_key,
+                reply_key=_after(message_key, asked.prompt_key, choice),
+                loose_reply_key=_after(loose_key, asked.loose_prompt_key, choice),
+                reasoning_digest=_reasoning(choice),
+                tools_digest=tools,
+                template_digest=placed.template_digest,
+                sampling_digest=_blob(blobs, asked.sampling),
+                metadata_digest=_blob(blobs, metadata),
+                extras_digest=_blob(blobs, extras),
+                retry_key=asked.retry_key,
+                idempotency_digest=asked.idempotency_digest,
+                created_at=now,
+            )
+        )
+    appended = await gateway.store.append(live.trajectory.uid, drafts, blobs)
+    before = live.bytes
+    nodes = live.take(appended)
+    gateway.sessions.grew(live, before)
+    gateway.metrics.captured(drafts)
+    return nodes
+
+
+def metadata_version(metadata: dict[str, Any]) -> int:
+    """`policy_version` of a trajectory's metadata; 0 when it says none that is a whole number."""
+    value = metadata.get("policy_version")
+    if isinstance(value, bool):
+        return 0
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        return int(value)
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _extras(asked: Asked, choice: Sampled, placed: Placed, body: bytes | None) -> bytes:
+    return msgspec.json.encode(
+        Extras(
+            messages=tuple(msgspec.Raw(msgspec.json.encode(message)) for message in asked.messages),
+            matched=placed.matched,
+            reply=msgspec.Raw(msgspec.json.encode(choice.message if choice.message is not None else choice.text)),
+            top_logprobs=choice.top_logprobs or RAW_NULL,
+            body=msgspec.Raw(body) if body is not None else RAW_NULL,
+            prompt_text=asked.prompt_text,
+            routed_experts=choice.routed_experts or RAW_NULL,
+        )
+    )
+
+
+def _after(key: Any, previous: bytes, choice: Sampled) -> bytes:
+    if not previous or choice.message is None:
+        return b""
+    return bytes(key(previous, choice.message))
+
+
+def _reasoning(choice: Sampled) -> bytes:
+    reasoning = reasoning_of(choice.message) if choice.message else None
+    return digest(reasoning.encode()) if reasoning else b""
+
+
+def _ended_by_token(choice: Sampled) -> bool:
+    return choice.finish_reason in ("stop", "tool_calls") and not isinstance(choice.stop_reason, str)
+
+
+def _blob(blobs: dict[bytes, bytes], content: bytes) -> bytes:
+    if not content or content == b"{}":
+        return b""
+    name = digest(content)
+    blobs[name] = content
+    return name
+
+
+def _policy_version(spans: tuple[Span, ...], told: int | None, metadata: dict[str, Any]) -> int:
+    """The engine's own, else what `/weights` said, else the metadata's."""
+    if spans and spans[0].version.lstrip("v").isdigit():
+        return int(spans[0].version.lstrip("v"))
+    return told if told is not None else metadata_version(metadata)

@@ -1,0 +1,170 @@
+"""A call whose prompt the gateway makes: sampled ids carried over to the token, only what is new is rendered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from moorage.capture.messages import read_conversation, tools_digest
+from moorage.engines.contract import Generation, Sampled
+from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
+from moorage.engines.vllm.ask import tokens_body
+from moorage.engines.vllm.reply import read_completion
+from moorage.errors import FailedError
+from moorage.gateway.bodies import ChatAsk, CompletionAsk
+from moorage.gateway.call import ModelCall
+from moorage.gateway.commit import Asked, Placed, commit
+from moorage.gateway.exact_stream import check_prompt, frames
+from moorage.gateway.passthrough import note_conversation, system_key
+from moorage.gateway.recorded import recorded_messages
+from moorage.gateway.reply import Reply, Stream
+from moorage.gateway.saying import chat_logprobs, say
+from moorage.gateway.upstream import refuse_error, relay_error
+from moorage.gateway.whole import whole_reply
+
+if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
+    from moorage.gateway.gateway import Gateway
+    from moorage.gateway.live import LiveSession
+
+__all__ = ["answer", "plan_chat"]
+
+COMPLETIONS = "/v1/completions"
+
+
+async def answer(call: ModelCall) -> Reply | Stream:
+    """Plan the prompt, ask the engine for tokens, record, reply. Raises as `passthrough.answer` does."""
+    asked = call.asked()
+    plan = await _plan(call, asked)
+    if call.ask.stream:
+        return await _stream(call, asked, plan)
+    generation = await _generate(call, plan)
+    spoken = [await say(call, choice) for choice in generation.choices]
+    generation = msgspec.structs.replace(generation, choices=tuple(spoken))
+    body = whole_reply(call, generation, logprobs=chat_logprobs(call, generation), extra=call.extra_fields())
+    await commit(call.gateway, call.live, asked, generation, placed(call.gateway, plan), body=body)
+    return Reply(200, body)
+
+
+async def plan_chat(gateway: Gateway, live: LiveSession, ask: ChatAsk, asked: Asked | None = None) -> PromptPlan:
+    """The prompt's ids and where they stand in the session's tree. Raises UsageError for a template that fails."""
+    renderer = gateway.renderer
+    if renderer is None:
+        raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
+    conversation = read_conversation(ask.messages)
+    prompt_ask = PromptAsk(
+        messages=ask.messages,
+        conversation=conversation,
+        tools=ask.tools,
+        tools_digest=tools_digest(ask.tools),
+        now=datetime.fromtimestamp(gateway.clock()),
+        system_changed=live.system_key not in (None, system_key(conversation)),
+        add_generation_prompt=ask.add_generation_prompt is not False,
+        continue_final_message=bool(ask.continue_final_message),
+        template_kwargs=ask.chat_template_kwargs or {},
+        preserve_think_blocks=live.trajectory.options.get("preserve_think_blocks", True),
+        escape_special=bool(live.trajectory.options.get("escape_special")),
+        prompt_limit=gateway.settings.prompt_length,
+    )
+    plan = renderer.plan(live.tree, prompt_ask)
+    if isinstance(plan, NeedsRecorded):
+        recorded = await recorded_messages(gateway.store, live.trajectory.uid, plan.node.seq)
+        plan = renderer.plan(live.tree, prompt_ask, recorded=recorded)
+    if isinstance(plan, NeedsRecorded):  # pragma: no cover - it was given what it asked for
+        raise FailedError("the prompt could not be planned", code="internal")
+    if asked is not None:
+        note_conversation(asked, conversation, plan.covered)
+        live.takes_system(asked.system_key)
+    return plan
+
+
+def placed(gateway: Gateway, plan: PromptPlan) -> Placed:
+    """The plan as the record keeps it."""
+    return Placed(
+        parent=plan.parent.seq if plan.parent else None,
+        keep=plan.keep,
+        delta=plan.ids[4 * plan.keep :],
+        verdict=plan.verdict,
+        reason=plan.reason,
+        mode="exact",
+        matched=plan.matched.seq if plan.matched else None,
+        template_digest=gateway.renderer.tokenizer.template_digest if gateway.renderer else b"",
+    )
+
+
+async def _plan(call: ModelCall, asked: Asked) -> PromptPlan:
+    if isinstance(call.ask, ChatAsk):
+        return await plan_chat(call.gateway, call.live, call.ask, asked)
+    renderer = call.gateway.renderer
+    if renderer is None:
+        raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
+    prompt: Any = call.ask.prompt
+    asked.prompt_text = prompt if isinstance(prompt, str) else None
+    return renderer.text_plan(call.live.tree, prompt)
+
+
+async def _generate(call: ModelCall, plan: PromptPlan) -> Generation:
+    """Ask until there are `n` choices: an engine may give fewer than it was asked for."""
+    choices: list[Sampled] = []
+    generation: Generation | None = None
+    while generation is None or len(choices) < call.ask.choices:
+        missing = call.ask.choices - len(choices)
+        generation = await _ask_once(call, plan, missing)
+        for choice in generation.choices[:missing]:
+            choices.append(msgspec.structs.replace(choice, index=len(choices)))
+    return msgspec.structs.replace(generation, choices=tuple(choices), usage=None)
+
+
+async def _ask_once(call: ModelCall, plan: PromptPlan, n: int) -> Generation:
+    _, answered = await call.request.while_connected(
+        call.gateway.fleet.ask(
+            COMPLETIONS,
+            lambda state: _body(call, plan, state, n),
+            model=call.model,
+            session=call.live.trajectory.uid,
+            pin=call.pin,
+        )
+    )
+    refuse_error(answered)
+    generation = read_completion(answered.body)
+    check_prompt(plan, generation)
+    return generation
+
+
+def _body(call: ModelCall, plan: PromptPlan, state: EndpointState, n: int) -> bytes:
+    return tokens_body(
+        call.request.body,
+        plan.ids,
+        model=state.name_for(call.model),
+        n=n,
+        max_tokens=_room(call, plan, state),
+    )
+
+
+def _room(call: ModelCall, plan: PromptPlan, state: EndpointState) -> int | None:
+    """`max_tokens` where the request names none: a chat may fill the context, a text completion has its own default."""
+    if isinstance(call.ask, CompletionAsk):
+        return None
+    if call.gateway.settings.response_length is not None:
+        return call.gateway.settings.response_length
+    if state.max_model_len is None:
+        return None
+    return max(1, state.max_model_len - len(plan.ids) // 4)
+
+
+async def _stream(call: ModelCall, asked: Asked, plan: PromptPlan) -> Stream:
+    _, streamed = await call.request.while_connected(
+        call.gateway.fleet.open(
+            COMPLETIONS,
+            lambda state: _body(call, plan, state, call.ask.choices),
+            model=call.model,
+            session=call.live.trajectory.uid,
+            pin=call.pin,
+        )
+    )
+    await relay_error(streamed)
+    stream = Stream(200, frames(call, asked, plan, placed(call.gateway, plan), streamed))
+    stream.at_end.append(streamed.abort)
+    return stream

@@ -1,0 +1,148 @@
+"""An exact call streamed: the engine's text completion becomes chat chunks as it comes.
+
+Where the text has to be split into reasoning, content and tool calls, what may belong to a call or to reasoning is
+held back until the end, and then given as whole deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from moorage.engines.contract import Generation, Sampled
+from moorage.engines.vllm.stream import CaptureStream
+from moorage.errors import FailedError, MoorageError
+from moorage.gateway.bodies import ChatAsk
+from moorage.gateway.call import ModelCall
+from moorage.gateway.commit import Asked, Placed, commit
+from moorage.gateway.saying import chat_logprobs, needs_parser, say
+from moorage.gateway.sse import DONE, error_frame, frame
+from moorage.gateway.whole import usage_of, whole_reply
+
+if TYPE_CHECKING:
+    from moorage.engines.rendering.plan import PromptPlan
+    from moorage.engines.wire.answer import StreamedAnswer
+
+__all__ = ["check_prompt", "frames"]
+
+
+async def frames(
+    call: ModelCall, asked: Asked, plan: PromptPlan, placed: Placed, streamed: StreamedAnswer
+) -> AsyncGenerator[bytes, None]:
+    """What the client gets; the terminal frames only when the call is durable."""
+    capture = CaptureStream(call.ask, full_reply=False)
+    held = needs_parser(call)
+    settled = False
+    chunks = _Chunks(call)
+    try:
+        async for piece in streamed.chunks():
+            for raw in capture.feed(piece):
+                for out in chunks.texts(raw, held=held):
+                    yield out
+        generation = await _spoken(call, plan, capture.generation())
+        settled = True
+        await commit(call.gateway, call.live, asked, generation, placed, body=_body(call, generation))
+        for out in chunks.ends(generation, held=held):
+            yield out
+    except MoorageError as fault:
+        settled = True
+        call.gateway.log.fault(fault, request_id=call.request.id, path=call.request.path)
+        yield error_frame(fault)
+    finally:
+        if not settled:
+            await _keep_undelivered(call, asked, placed, capture)
+
+
+def check_prompt(plan: PromptPlan, generation: Generation) -> None:
+    """Raises FailedError when the engine says that it was given other ids than were sent."""
+    if generation.prompt != plan.ids:
+        raise FailedError(
+            "the engine was given other tokens than were sent: nothing was recorded",
+            code="prompt_changed_by_engine",
+            hint="use mode passthrough with this engine",
+        )
+
+
+async def _spoken(call: ModelCall, plan: PromptPlan, generation: Generation) -> Generation:
+    check_prompt(plan, generation)
+    choices = tuple([await say(call, choice) for choice in generation.choices])
+    return msgspec.structs.replace(generation, choices=choices, usage=None)
+
+
+def _body(call: ModelCall, generation: Generation) -> bytes:
+    return whole_reply(call, generation, logprobs=chat_logprobs(call, generation), extra=call.extra_fields())
+
+
+async def _keep_undelivered(call: ModelCall, asked: Asked, placed: Placed, capture: CaptureStream) -> None:
+    try:
+        generation = capture.generation(partial=True)
+        if any(choice.ids for choice in generation.choices):
+            await commit(call.gateway, call.live, asked, generation, placed, delivered=False)
+    except MoorageError as fault:
+        call.gateway.log.fault(fault, request_id=call.request.id, path=call.request.path)
+
+
+class _Chunks:
+    """The client's frames of one stream."""
+
+    def __init__(self, call: ModelCall) -> None:
+        self._call = call
+        self._chat = isinstance(call.ask, ChatAsk)
+        self._begun: set[int] = set()
+        self._head = {
+            "id": ("chatcmpl-" if self._chat else "cmpl-") + call.request.id,
+            "object": "chat.completion.chunk" if self._chat else "text_completion",
+            "created": int(call.gateway.clock()),
+            "model": call.ask.model or "",
+        }
+
+    def texts(self, raw: bytes, *, held: bool) -> list[bytes]:
+        """Frames for one event of the engine's completion stream."""
+        if not raw.startswith(b"data: {"):
+            return []
+        event = msgspec.json.decode(raw[6:])
+        self._head["model"] = event.get("model") or self._head["model"]
+        out = []
+        for choice in event.get("choices", ()):
+            index, text = choice["index"], choice.get("text") or ""
+            if self._chat and index not in self._begun:
+                self._begun.add(index)
+                out.append(self._frame(index, {"delta": {"role": "assistant", "content": ""}}))
+            if text and not held:
+                said = {"delta": {"content": text}} if self._chat else {"text": text}
+                out.append(self._frame(index, said))
+        return out
+
+    def ends(self, generation: Generation, *, held: bool) -> list[bytes]:
+        """What was held back, the finish reasons, usage when asked for, and `[DONE]`."""
+        out = []
+        logprobs = chat_logprobs(self._call, generation)
+        for position, choice in enumerate(generation.choices):
+            if held:
+                out.extend(self._frame(choice.index, {"delta": delta}) for delta in _deltas(choice))
+            end: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
+            end["logprobs"] = logprobs[position] if logprobs else None
+            end["finish_reason"] = choice.finish_reason
+            end["stop_reason"] = choice.stop_reason
+            out.append(self._frame(choice.index, end))
+        if self._call.ask.wants_usage:
+            out.append(frame({**self._head, "choices": [], "usage": usage_of(generation)}))
+        return [*out, DONE]
+
+    def _frame(self, index: int, said: dict[str, Any]) -> bytes:
+        choice = {"index": index, "logprobs": None, "finish_reason": None, **said}
+        return frame({**self._head, **self._call.extra_fields(), "choices": [choice]})
+
+
+def _deltas(choice: Sampled) -> list[dict[str, Any]]:
+    message = choice.message or {}
+    deltas = []
+    for field in ("reasoning", "content"):
+        if message.get(field):
+            deltas.append({field: message[field]})
+    if message.get("tool_calls"):
+        calls = [{"index": index, **one} for index, one in enumerate(message["tool_calls"])]
+        deltas.append({"tool_calls": calls})
+    return deltas

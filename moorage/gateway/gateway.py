@@ -1,0 +1,118 @@
+"""The gateway's parts, put together once: fleet, store, sessions, tokenizer, parsers, metrics, log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from moorage.errors import MoorageError
+from moorage.gateway.faults import Fault
+from moorage.gateway.live import LiveSessions
+from moorage.gateway.log import Log
+from moorage.gateway.metrics import Metrics
+from moorage.gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from moorage.engines.fleet.fleet import Fleet
+    from moorage.engines.parsing.process import ParserProcess
+    from moorage.engines.rendering.plan import Renderer
+    from moorage.pool.contract import Store
+
+__all__ = ["Gateway"]
+
+SWEEP_S = 15.0
+
+
+class Gateway:
+    """What every handler is given. `load_renderer` runs in a thread; it returns None where there is no tokenizer."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fleet: Fleet,
+        store: Store,
+        parser: ParserProcess,
+        load_renderer: Callable[[], Renderer | None],
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        log: Log,
+    ) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.store = store
+        self.parser = parser
+        self.renderer: Renderer | None = None
+        self.clock = clock
+        self.new_id = new_id
+        self.log = log
+        self.metrics = Metrics()
+        self.weight_version: int | None = None
+        """What `/weights` said last; None: nothing."""
+        self.stopping = asyncio.Event()
+        """Set when the gateway drains: streams that never end by themselves end then."""
+        self.sessions = LiveSessions(
+            store, clock=clock, memory_bytes=settings.memory_bytes, max_sessions=settings.max_sessions
+        )
+        self._load_renderer = load_renderer
+        self._not_ready: str | None = "starting"
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open the store and the fleet; the tokenizer loads meanwhile. Raises PreflightError."""
+        await self.store.open()
+        await self.fleet.start()
+        await self.sessions.start()
+        self._not_ready = "tokenizer still loading"
+        self._run(self._load())
+        if self.settings.session_ttl_s is not None:
+            self._run(self._sweep(self.settings.session_ttl_s))
+
+    async def close(self) -> None:
+        """Stop what runs beside the requests, then close the store."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.parser.close()
+        await self.fleet.close()
+        await self.store.close()
+
+    def refuse_unready(self) -> None:
+        """Raises a Fault of 503 that says what is missing still."""
+        if self._not_ready is not None:
+            message = f"Gateway not ready ({self._not_ready})"
+            raise Fault(503, message, code="not_ready", retry_after_s=1)
+
+    def decode_text(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
+        """The text of token ids; empty without a tokenizer."""
+        if self.renderer is None:
+            return ""
+        return self.renderer.tokenizer.decode(ids, skip_special=skip_special)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
+
+    async def _load(self) -> None:
+        try:
+            self.renderer = await asyncio.to_thread(self._load_renderer)
+        except MoorageError as fault:
+            self.log.fault(fault)
+            self._not_ready = fault.message
+            return
+        self._not_ready = None
+        self.log.info("ready", mode=self.settings.mode or ("exact" if self.renderer else "passthrough"))
+
+    async def _sweep(self, ttl_s: float) -> None:
+        """End sessions that were idle for longer."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), min(SWEEP_S, ttl_s / 4))
+                return
+            for uid in self.sessions.idle_since(self.clock() - ttl_s):
+                try:
+                    await self.sessions.delete(uid)
+                    self.log.info("session_expired", session=uid)
+                except MoorageError as fault:
+                    self.log.fault(fault, session=uid)

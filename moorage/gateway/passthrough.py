@@ -1,0 +1,164 @@
+"""A call whose prompt the engine renders: the request goes on with ids asked for, and what it really saw is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from moorage.capture.messages import Conversation, read_conversation, tools_digest
+from moorage.capture.packing import count
+from moorage.capture.verdict import Facts
+from moorage.capture.verdict import place as tree_place
+from moorage.engines.vllm.ask import capture_body
+from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
+from moorage.engines.vllm.stream import CaptureStream
+from moorage.errors import MoorageError
+from moorage.gateway.bodies import ChatAsk
+from moorage.gateway.call import ModelCall
+from moorage.gateway.commit import Asked, Placed, commit
+from moorage.gateway.reply import Reply, Stream
+from moorage.gateway.sse import error_frame
+from moorage.gateway.upstream import refuse_error, relay_error
+from moorage.gateway.whole import whole_reply
+
+if TYPE_CHECKING:
+    from moorage.engines.contract import Generation
+    from moorage.engines.fleet.state import EndpointState
+    from moorage.engines.wire.answer import StreamedAnswer
+
+__all__ = ["answer", "note_conversation", "place", "system_key"]
+
+
+async def answer(call: ModelCall) -> Reply | Stream:
+    """Ask the engine, record, reply. Raises UpstreamError for its error replies; then nothing is recorded."""
+    if call.ask.stream:
+        return await _stream(call)
+    gateway = call.gateway
+    _, answered = await call.request.while_connected(
+        gateway.fleet.ask(
+            call.path,
+            lambda state: _body(call, state),
+            model=call.model,
+            session=call.live.trajectory.uid,
+            pin=call.pin,
+        )
+    )
+    refuse_error(answered)
+    generation = read_chat(answered.body) if isinstance(call.ask, ChatAsk) else read_completion(answered.body)
+    body = answered.body if gateway.settings.full_reply else client_reply(answered.body, call.ask)
+    asked = call.asked()
+    await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
+    return Reply(200, body)
+
+
+def place(call: ModelCall, asked: Asked, generation: Generation) -> Placed:
+    """Where the engine's prompt stands among the session's calls; fills in the conversation of `asked`."""
+    tree, tools = call.live.tree, tools_digest(asked.tools)
+    matched, loose, replies = None, False, None
+    if isinstance(call.ask, ChatAsk):
+        conversation = read_conversation(call.ask.messages)
+        found = tree.match_either(conversation.keys, conversation.loose_keys, tools=tools)
+        matched, covered, loose = found or (None, 0, False)
+        replies = _replies_after(call.ask.messages, covered)
+        note_conversation(asked, conversation, covered)
+    facts = Facts(
+        tools_digest=tools,
+        replies=replies,
+        loose=loose,
+        system_changed=call.live.takes_system(asked.system_key),
+        engine_rendered=call.live.trajectory.options.get("mode") == "exact",
+    )
+    boundary = tree_place(tree, generation.prompt, matched=matched, facts=facts)
+    return Placed(
+        parent=boundary.parent.seq if boundary.parent else None,
+        keep=boundary.keep,
+        delta=generation.prompt[4 * boundary.keep :],
+        verdict=boundary.verdict,
+        reason=boundary.reason,
+        mode="passthrough",
+        matched=matched.seq if matched else None,
+    )
+
+
+def note_conversation(asked: Asked, conversation: Conversation, covered: int) -> None:
+    """The keys that the record keeps, and the messages that no matched node has."""
+    asked.prompt_key = conversation.keys[-1]
+    asked.loose_prompt_key = conversation.loose_keys[-1]
+    asked.messages = conversation.messages[covered:]
+    asked.system_key = system_key(conversation)
+
+
+def system_key(conversation: Conversation) -> bytes:
+    """The key after the leading system messages; empty: there are none."""
+    leading = 0
+    for message in conversation.messages:
+        if message["role"] not in ("system", "developer"):
+            break
+        leading += 1
+    return conversation.keys[leading - 1] if leading else b""
+
+
+def _replies_after(messages: list[dict[str, Any]], covered: int) -> int:
+    """Assistant messages that no matched call accounts for; a beginning of the reply at the end is none."""
+    rest = messages[covered:]
+    return sum(message["role"] == "assistant" for message in rest[:-1])
+
+
+def _body(call: ModelCall, state: EndpointState) -> bytes:
+    return capture_body(call.request.body, call.ask, state.name_for(call.model))
+
+
+async def _stream(call: ModelCall) -> Stream:
+    gateway = call.gateway
+    _, streamed = await call.request.while_connected(
+        gateway.fleet.open(
+            call.path,
+            lambda state: _body(call, state),
+            model=call.model,
+            session=call.live.trajectory.uid,
+            pin=call.pin,
+        )
+    )
+    await relay_error(streamed)
+    stream = Stream(200, _frames(call, streamed))
+    stream.at_end.append(streamed.abort)
+    return stream
+
+
+async def _frames(call: ModelCall, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
+    """What the client gets; the terminal frames only when the call is durable."""
+    capture = CaptureStream(call.ask, full_reply=call.gateway.settings.full_reply)
+    settled = False
+    try:
+        async for piece in streamed.chunks():
+            for frame in capture.feed(piece):
+                yield frame
+        last = capture.finish()
+        settled = True
+        await _keep(call, capture.generation(), delivered=True)
+        for frame in last:
+            yield frame
+    except MoorageError as fault:
+        settled = True
+        call.gateway.log.fault(fault, request_id=call.request.id, path=call.request.path)
+        yield error_frame(fault)
+    finally:
+        if not settled:
+            await _keep_undelivered(call, capture)
+
+
+async def _keep_undelivered(call: ModelCall, capture: CaptureStream) -> None:
+    """The client went away: what was sampled until then is kept, and never leased."""
+    try:
+        generation = capture.generation(partial=True)
+        if count(generation.prompt) and any(choice.ids for choice in generation.choices):
+            await _keep(call, generation, delivered=False)
+    except MoorageError as fault:
+        call.gateway.log.fault(fault, request_id=call.request.id, path=call.request.path)
+
+
+async def _keep(call: ModelCall, generation: Generation, *, delivered: bool) -> None:
+    asked = call.asked()
+    placed = place(call, asked, generation)
+    body = whole_reply(call, generation) if delivered else None
+    await commit(call.gateway, call.live, asked, generation, placed, body=body, delivered=delivered)

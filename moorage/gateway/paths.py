@@ -1,0 +1,148 @@
+"""Which handler a path has: fixed paths first, then those that begin with a session's or a trajectory's uid.
+
+    /sessions/create, /v1/chat/completions, …        fixed
+    /{uuid}/v1/chat/completions                      a session's (Atropos)
+    /{trajectory}/{prompt}/v1/chat/completions       a trajectory's (Claw-R1); with or without v1
+    /{uuid}/nodes, /{uuid}                           a session's
+
+So a `prompt_uid` is never `v1`, and a `trajectory_uid` never the first part of a fixed path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from moorage.gateway.faults import Fault, Shape
+from moorage.gateway.reply import Reply, Stream
+from moorage.gateway.request import Request
+from moorage.gateway.routes import open_models, operations, pool, sessions, trajectories, whitebox
+from moorage.gateway.uids import RESERVED, UID_RULE, is_uid
+
+if TYPE_CHECKING:
+    from moorage.gateway.gateway import Gateway
+
+__all__ = ["Route", "find_route"]
+
+Handler = Callable[["Gateway", Request], Awaitable["Reply | Stream"]]
+
+
+class Route(NamedTuple):
+    """A handler, the shape in which its faults are told, and its name in the metrics."""
+
+    handler: Handler
+    shape: Shape
+    name: str
+
+
+def _table(shape: Shape, *rows: tuple[str, str, Handler]) -> dict[str, dict[str, Route]]:
+    table: dict[str, dict[str, Route]] = {}
+    for method, path, handler in rows:
+        table.setdefault(path, {})[method] = Route(handler, shape, path)
+    return table
+
+
+FIXED = {
+    **_table(
+        "openai",
+        ("POST", "/v1/chat/completions", open_models.chat),
+        ("POST", "/v1/completions", open_models.completions),
+        ("POST", "/v1/embeddings", open_models.embeddings),
+        ("GET", "/v1/models", open_models.models),
+        ("POST", "/sessions/create", sessions.create),
+        ("GET", "/sessions", sessions.listed),
+        ("GET", "/servers", operations.servers),
+        ("POST", "/setup", operations.setup),
+        ("GET", "/health", operations.health),
+    ),
+    **_table(
+        "problem",
+        ("POST", "/generate", whitebox.generate),
+        ("POST", "/submit_steps", whitebox.submit_steps),
+        ("POST", "/compute_reward", whitebox.compute_reward),
+        ("POST", "/init_trajectory", trajectories.init),
+        ("GET", "/ready", operations.ready),
+        ("GET", "/metrics", operations.metrics),
+        ("GET", "/docs", operations.docs),
+        ("GET", "/openapi.json", operations.openapi),
+        ("POST", "/pool/lease", pool.lease),
+        ("POST", "/pool/ack", pool.ack),
+        ("POST", "/pool/nack", pool.nack),
+        ("GET", "/pool/stats", pool.stats),
+        ("GET", "/pool/steps", pool.steps),
+        ("GET", "/pool/trajectories", pool.trajectories),
+        ("GET", "/pool/events", pool.events),
+    ),
+}
+
+SESSION = {
+    **_table(
+        "openai",
+        ("GET", "nodes", sessions.nodes),
+        ("DELETE", "", sessions.delete),
+        ("POST", "v1/chat/completions", sessions.chat),
+        ("POST", "v1/chat/completions/render", sessions.render),
+        ("POST", "v1/completions", sessions.completions),
+        ("GET", "v1/models", sessions.models),
+    )
+}
+"""After `/{uuid}/`."""
+
+TRAJECTORY = {
+    **_table(
+        "openai",
+        ("POST", "chat/completions", trajectories.chat),
+        ("POST", "completions", trajectories.completions),
+        ("GET", "models", trajectories.models),
+    ),
+    **_table(
+        "problem",
+        ("POST", "register_trajectory", trajectories.register),
+        ("POST", "complete_trajectory", trajectories.complete_here),
+    ),
+}
+"""After `/{trajectory}/{prompt}/`, with or without `v1/`."""
+
+
+def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
+    """The route and what stands in the path. Raises a Fault of 404, 405 or 422."""
+    fixed = FIXED.get(path)
+    if fixed is not None:
+        return _by_method(fixed, method, path), {}
+    parts = path.split("/")[1:]
+    if parts[0] == "docs" and len(parts) == 2:
+        return Route(operations.docs_file, "problem", "/docs/{file}"), {"file": parts[1]}
+    if parts[0] == "complete_trajectory" and len(parts) == 2:
+        route = Route(trajectories.complete, "problem", "/complete_trajectory/{uid}")
+        return _by_method({"POST": route}, method, path), {"uid": _uid(parts[1])}
+    if parts[0] in RESERVED:
+        raise Fault(404, f"no route {path}", code="route_unknown")
+    return _of_uid(method, path, parts)
+
+
+def _of_uid(method: str, path: str, parts: list[str]) -> tuple[Route, dict[str, str]]:
+    rest = "/".join(parts[1:])
+    if len(parts) == 1 or parts[1] in ("v1", "nodes"):
+        if rest in SESSION:
+            return _by_method(SESSION[rest], method, path), {"uid": _uid(parts[0])}
+        raise Fault(404, f"no route {path}", code="route_unknown")
+    rest = "/".join(parts[3:] if parts[2:3] == ["v1"] else parts[2:])
+    if rest not in TRAJECTORY:
+        raise Fault(404, f"no route {path}", code="route_unknown")
+    route = _by_method(TRAJECTORY[rest], method, path)
+    return route, {"uid": _uid(parts[0]), "prompt_uid": _uid(parts[1])}
+
+
+def _by_method(routes: dict[str, Route], method: str, path: str) -> Route:
+    if method == "HEAD":
+        method = "GET"
+    if method not in routes:
+        raise Fault(405, f"{method} {path}: it takes {', '.join(sorted(routes))}", code="method_not_allowed")
+    return routes[method]
+
+
+def _uid(part: str) -> str:
+    """Raises a Fault of 422 for what is no uid."""
+    if not is_uid(part):
+        raise Fault(422, f"{part!r} is no uid: {UID_RULE}", code="uid_wrong")
+    return part

@@ -1,0 +1,49 @@
+"""A passthrough session's prompt, rendered by its engine: what the same request would send, without sampling."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from moorage.gateway.bodies import ChatAsk
+from moorage.gateway.faults import Fault
+from moorage.gateway.live import LiveSession
+from moorage.gateway.reply import Reply, json_reply
+from moorage.gateway.request import Request
+from moorage.gateway.upstream import refuse_error
+
+if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
+    from moorage.gateway.gateway import Gateway
+
+__all__ = ["render"]
+
+
+async def render(gateway: Gateway, live: LiveSession, request: Request, ask: ChatAsk) -> Reply:
+    """Its render route, else its tokenize route. Raises a Fault of 501 when it has neither."""
+    pin = live.trajectory.options.get("base_url")
+    for path in ("/v1/chat/completions/render", "/tokenize"):
+
+        def body(state: EndpointState) -> bytes:
+            fields = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
+            fields["model"] = msgspec.Raw(msgspec.json.encode(ask.model or state.model_name))
+            return msgspec.json.encode(fields)
+
+        _, answered = await request.while_connected(
+            gateway.fleet.ask(path, body, model=ask.model, session=live.trajectory.uid, pin=pin)
+        )
+        if answered.status in (404, 405, 501):
+            continue
+        refuse_error(answered)
+        return json_reply(_rendered(gateway, msgspec.json.decode(answered.body)))
+    raise Fault(501, "the engine has neither a render nor a tokenize route", code="render_not_supported")
+
+
+def _rendered(gateway: Gateway, said: Any) -> dict[str, Any]:
+    """vLLM answers a list of conversations, an object, or `tokens`, by route and version."""
+    one = said[0] if isinstance(said, list) else said
+    ids = one.get("token_ids") or one.get("prompt_token_ids") or one.get("tokens")
+    if not isinstance(ids, list):
+        raise Fault(502, "the engine's render has no token ids", code="engine_gives_no_token_ids")
+    return {"prompt_text": one.get("prompt") or gateway.decode_text(ids), "token_ids": ids, "num_tokens": len(ids)}

@@ -1,0 +1,1 @@
+"""Handlers, a file a subject: `async def handler(gateway, request) -> Reply | Stream`."""

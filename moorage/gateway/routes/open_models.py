@@ -1,0 +1,85 @@
+"""The open model routes: by model name over all endpoints, bodies and replies untouched, nothing recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from moorage.errors import MoorageError
+from moorage.gateway.reply import Reply, Stream
+from moorage.gateway.request import Request
+from moorage.gateway.routes.models_list import models_reply
+from moorage.gateway.sse import error_frame
+from moorage.gateway.upstream import relay_error
+
+if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
+    from moorage.engines.wire.answer import StreamedAnswer
+    from moorage.gateway.gateway import Gateway
+
+__all__ = ["chat", "completions", "embeddings", "models"]
+
+
+class Peek(msgspec.Struct, frozen=True):
+    """All that is read of a body that passes."""
+
+    model: str | None = None
+    stream: bool | None = None
+
+
+async def chat(gateway: Gateway, request: Request) -> Reply | Stream:
+    """`POST /v1/chat/completions`."""
+    return await _pass(gateway, request, "/v1/chat/completions")
+
+
+async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
+    """`POST /v1/completions`."""
+    return await _pass(gateway, request, "/v1/completions")
+
+
+async def embeddings(gateway: Gateway, request: Request) -> Reply | Stream:
+    """`POST /v1/embeddings`."""
+    return await _pass(gateway, request, "/v1/embeddings")
+
+
+async def models(gateway: Gateway, request: Request) -> Reply:
+    """`GET /v1/models`: every model of every endpoint, once."""
+    del request
+    return models_reply(gateway)
+
+
+async def _pass(gateway: Gateway, request: Request, path: str) -> Reply | Stream:
+    peek = request.decode(Peek)
+    named = None if peek.model in (None, "", "default") else peek.model
+
+    def body(state: EndpointState) -> bytes:
+        return request.body if named else _with_model(request.body, state.model_name)
+
+    if not peek.stream:
+        _, answered = await request.while_connected(gateway.fleet.ask(path, body, model=named, session=None, pin=None))
+        return Reply(answered.status, answered.body, answered.header(b"content-type") or b"application/json")
+    _, streamed = await request.while_connected(gateway.fleet.open(path, body, model=named, session=None, pin=None))
+    await relay_error(streamed)
+    stream = Stream(200, _frames(gateway, request, streamed), streamed.header(b"content-type") or b"text/event-stream")
+    stream.at_end.append(streamed.abort)
+    return stream
+
+
+async def _frames(gateway: Gateway, request: Request, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
+    try:
+        async for piece in streamed.chunks():
+            yield piece
+    except MoorageError as fault:
+        gateway.log.fault(fault, request_id=request.id, path=request.path)
+        yield error_frame(fault)
+
+
+def _with_model(body: bytes, model: str | None) -> bytes:
+    """The same body with the upstream's own model in place of none."""
+    if model is None:
+        return body
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)

@@ -1,0 +1,93 @@
+"""Ready, healthy, which servers, metrics, documentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from moorage.engines.fleet.servers_file import endpoints_of
+from moorage.gateway import documentation
+from moorage.gateway.faults import Fault
+from moorage.gateway.reply import Reply, json_reply
+from moorage.gateway.request import Request
+
+if TYPE_CHECKING:
+    from moorage.gateway.gateway import Gateway
+
+__all__ = ["docs", "docs_file", "health", "metrics", "openapi", "ready", "servers", "setup"]
+
+
+async def ready(gateway: Gateway, request: Request) -> Reply:
+    """`GET /ready`: 503 with the reason while the tokenizer loads."""
+    del request
+    gateway.refuse_unready()
+    return json_reply({"status": "ready"})
+
+
+async def health(gateway: Gateway, request: Request) -> Reply:
+    """`GET /health`: what the upstreams are, as last seen; 503 when none of them is healthy."""
+    del request
+    states = gateway.fleet.states()
+    healthy = sum(1 for state in states if state.healthy)
+    status = "ok" if healthy == len(states) and healthy else "degraded" if healthy else "unavailable"
+    body: dict[str, Any] = {
+        "status": status,
+        "model": next((state.model_name for state in states if state.model_name), None),
+        "sessions": gateway.sessions.open,
+        "servers": len(states),
+        "healthy_servers": healthy,
+    }
+    return json_reply(body, 200 if healthy else 503)
+
+
+async def servers(gateway: Gateway, request: Request) -> Reply:
+    """`GET /servers`."""
+    del request
+    rows = [
+        {
+            "index": index,
+            "base_url": state.endpoint.base_url,
+            "healthy": state.healthy,
+            "model_name": state.model_name,
+            "server_type": state.endpoint.server_type,
+            "in_flight": state.in_flight,
+        }
+        for index, state in enumerate(gateway.fleet.states())
+    ]
+    return json_reply({"servers": rows})
+
+
+async def setup(gateway: Gateway, request: Request) -> Reply:
+    """`POST /setup`: other servers; checked first, and the old ones stay when something is wrong."""
+    fields = request.decode(dict[str, Any])
+    endpoints = endpoints_of(fields)
+    await gateway.fleet.replace(endpoints)
+    gateway.log.info("set_up", servers=[endpoint.base_url for endpoint in endpoints], request_id=request.id)
+    return json_reply({"status": "ok", "servers": len(endpoints), "model_name": fields.get("model_name")})
+
+
+async def metrics(gateway: Gateway, request: Request) -> Reply:
+    """`GET /metrics`, in Prometheus's text format."""
+    del request
+    return Reply(200, gateway.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
+
+
+async def docs(gateway: Gateway, request: Request) -> Reply:
+    """`GET /docs`: the API's pages; every file of them comes from here."""
+    del gateway, request
+    return Reply(200, documentation.page(), b"text/html; charset=utf-8")
+
+
+async def docs_file(gateway: Gateway, request: Request) -> Reply:
+    """`GET /docs/{file}`: a script, style or image of the pages."""
+    del gateway
+    found = documentation.file(request.params["file"])
+    if found is None:
+        raise Fault(404, f"no file {request.path}", code="route_unknown")
+    content, content_type = found
+    return Reply(200, content, content_type, ((b"cache-control", b"max-age=86400"),))
+
+
+async def openapi(gateway: Gateway, request: Request) -> Reply:
+    """`GET /openapi.json`."""
+    del gateway, request
+    return json_reply(documentation.document())

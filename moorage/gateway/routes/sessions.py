@@ -1,0 +1,168 @@
+"""Atropos's routes: create a session, call its model, render, read its nodes, delete it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from moorage.capture.packing import unpack_ids
+from moorage.capture.views.nodes import nodes_of
+from moorage.engines.parsing.names import REASONING_PARSERS, TOOL_PARSERS
+from moorage.gateway import exact, render_by_engine
+from moorage.gateway.bodies import read_chat
+from moorage.gateway.faults import Fault
+from moorage.gateway.reply import Reply, Stream, json_reply
+from moorage.gateway.request import Request
+from moorage.gateway.routes.models_list import models_reply
+from moorage.gateway.turn import CHAT, COMPLETIONS, has_other_parts, mode_of, take_turn
+from moorage.pool.contract import NewTrajectory
+
+if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
+    from moorage.gateway.gateway import Gateway
+    from moorage.gateway.live import LiveSession
+
+__all__ = ["chat", "completions", "create", "delete", "listed", "models", "nodes", "render"]
+
+
+class CreateBody(msgspec.Struct, frozen=True):
+    tool_parser: str | None = "hermes"
+    reasoning_parser: str | None = None
+    track_tree: bool = False
+    base_url: str | None = None
+    preserve_think_blocks: bool = True
+    mode: Literal["exact", "passthrough"] | None = None
+    model: str | None = None
+
+
+async def create(gateway: Gateway, request: Request) -> Reply:
+    """`POST /sessions/create`."""
+    body = request.decode(CreateBody, empty=b"{}")
+    _check_parser("tool_parser", body.tool_parser, TOOL_PARSERS)
+    _check_parser("reasoning_parser", body.reasoning_parser, REASONING_PARSERS)
+    mode = body.mode or gateway.settings.mode or ("exact" if gateway.renderer else "passthrough")
+    if mode == "exact" and gateway.renderer is None:
+        message = "mode exact needs the model's tokenizer: start with --tokenizer-path DIR, or use passthrough"
+        raise Fault(400, message, code="tokenizer_missing", param="mode")
+    uid = str(uuid.UUID(gateway.new_id()))
+    state = gateway.fleet.settle(uid, model=body.model, pin=body.base_url)
+    base_url = state.endpoint.base_url
+    if not _gives_token_ids(state):
+        gateway.fleet.forget(uid)
+        message = f"{base_url} gives no token ids ({state.endpoint.server_type}): its calls cannot be recorded"
+        raise Fault(400, message, code="engine_gives_no_token_ids", param="base_url")
+    options = {**msgspec.structs.asdict(body), "mode": mode, "base_url": base_url if body.base_url else None}
+    options["model_name"] = body.model or state.model_name
+    live = await gateway.sessions.create(
+        NewTrajectory(uid=uid, kind="session", prompt_uid=uid, options=options, created_at=gateway.clock())
+    )
+    return json_reply(
+        {
+            "uuid": uid,
+            "model_name": options["model_name"],
+            "tool_parser": body.tool_parser,
+            "tool_parsing": "enabled" if _parses_tools(gateway, body.tool_parser, mode) else "disabled",
+            "mode": mode,
+            "base_url": base_url,
+            "created_at": live.trajectory.created_at,
+        }
+    )
+
+
+async def listed(gateway: Gateway, request: Request) -> Reply:
+    """`GET /sessions`: those that are open."""
+    del request
+    rows = [row for row in await gateway.store.sessions("session") if row.state == "open"]
+    listing = []
+    for row in rows:
+        home = gateway.fleet.home(row.uid)
+        listing.append(
+            {
+                "uuid": row.uid,
+                "model_name": row.options.get("model_name"),
+                "base_url": row.options.get("base_url") or (home and home.endpoint.base_url),
+                "created_at": row.created_at,
+                "last_accessed": gateway.sessions.used_at(row.uid) or row.created_at,
+                "num_nodes": len(await _nodes(gateway, row.uid, row.options)) if row.calls else 0,
+                "mode": row.options.get("mode"),
+            }
+        )
+    return json_reply({"sessions": listing})
+
+
+async def nodes(gateway: Gateway, request: Request) -> Reply:
+    """`GET /{uuid}/nodes[?include=undelivered]`."""
+    live = await _live(gateway, request)
+    undelivered = request.query.get("include") == "undelivered"
+    found = await _nodes(gateway, live.trajectory.uid, live.trajectory.options, undelivered=undelivered)
+    return json_reply({"nodes": found})
+
+
+async def delete(gateway: Gateway, request: Request) -> Reply:
+    """`DELETE /{uuid}`: 404 the second time."""
+    live = await _live(gateway, request)
+    await gateway.sessions.delete(live.trajectory.uid)
+    gateway.fleet.forget(live.trajectory.uid)
+    return json_reply({"status": "deleted", "uuid": live.trajectory.uid})
+
+
+async def chat(gateway: Gateway, request: Request) -> Reply | Stream:
+    """`POST /{uuid}/v1/chat/completions`."""
+    return await take_turn(gateway, await _live(gateway, request), request, CHAT)
+
+
+async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
+    """`POST /{uuid}/v1/completions`."""
+    return await take_turn(gateway, await _live(gateway, request), request, COMPLETIONS)
+
+
+async def models(gateway: Gateway, request: Request) -> Reply:
+    """`GET /{uuid}/v1/models`: the session's model."""
+    live = await _live(gateway, request)
+    return models_reply(gateway, live.trajectory.options.get("model_name"))
+
+
+async def render(gateway: Gateway, request: Request) -> Reply:
+    """`POST /{uuid}/v1/chat/completions/render`: exactly the ids that the same request would send; changes nothing."""
+    live = await _live(gateway, request)
+    ask = read_chat(request)
+    if mode_of(gateway, live) != "exact" or has_other_parts(ask) or gateway.renderer is None:
+        return await render_by_engine.render(gateway, live, request, ask)
+    plan = await exact.plan_chat(gateway, live, ask)
+    ids = unpack_ids(plan.ids)
+    text = gateway.renderer.tokenizer.decode(ids, skip_special=False)
+    return json_reply({"prompt_text": text, "token_ids": ids, "num_tokens": len(ids)})
+
+
+async def _live(gateway: Gateway, request: Request) -> LiveSession:
+    return await gateway.sessions.get(request.params["uid"], "session")
+
+
+async def _nodes(
+    gateway: Gateway, uid: str, options: dict[str, Any], *, undelivered: bool = False
+) -> list[dict[str, Any]]:
+    calls = await gateway.store.calls(uid)
+    return nodes_of(
+        calls,
+        gateway.decode_text,
+        track_tree=bool(options.get("track_tree")),
+        include_undelivered=undelivered,
+    )
+
+
+def _check_parser(field: str, name: str | None, known: frozenset[str] | tuple[str, ...]) -> None:
+    if name is not None and name not in known:
+        message = f"{field} {name!r} is unknown: it is one of {', '.join(sorted(known))}"
+        raise Fault(400, message, code="parser_unknown", param=field)
+
+
+def _parses_tools(gateway: Gateway, parser: str | None, mode: str) -> bool:
+    """In passthrough the engine parses, as it was started."""
+    return parser is not None and (mode == "passthrough" or gateway.parser.available)
+
+
+def _gives_token_ids(state: EndpointState) -> bool:
+    """What its replies have shown, else what its type says."""
+    return state.endpoint.gives_token_ids if state.gives_token_ids is None else state.gives_token_ids

@@ -1,0 +1,176 @@
+"""Running the gateway: its parts made from settings, a socket, uvicorn, and a shutdown that drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from moorage.engines.fleet.endpoint import Endpoint
+from moorage.engines.fleet.fleet import Fleet
+from moorage.engines.parsing.process import ParserProcess
+from moorage.errors import ConflictError, PreflightError, UsageError
+from moorage.gateway.app import App
+from moorage.gateway.gateway import Gateway
+from moorage.gateway.log import Log
+from moorage.gateway.settings import Settings
+from moorage.gateway.tokenizer_choice import load_renderer
+from moorage.pool.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from moorage.pool.contract import Store
+
+__all__ = ["serve"]
+
+DRAIN_S = 30
+"""Requests in flight have this long to end when the gateway is told to stop; the streams of events end at once."""
+
+
+def serve(
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    *,
+    parser_python: Path | None,
+    listening: Callable[[str], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. `listening(url)` is called when requests are answered.
+
+    Raises PreflightError for an address that needs keys, ConflictError for a port in use, and the store's faults.
+    """
+    refuse_open_address(settings.host)
+    with _bound(settings) as bound:
+        asyncio.run(_serve(settings, endpoints, bound, parser_python, listening), loop_factory=_loop_factory())
+
+
+def refuse_open_address(host: str) -> None:
+    """Raises PreflightError for an address that others can reach: there are no keys yet."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise PreflightError(
+            f"--host {host} can be reached by others, and this gateway has no keys",
+            code="keys_required",
+            hint="listen on 127.0.0.1 and let a proxy that authenticates stand before it",
+            next=["moor gateway --host 127.0.0.1"],
+        )
+
+
+async def _serve(
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    bound: socket.socket,
+    parser_python: Path | None,
+    listening: Callable[[str], None],
+) -> None:
+    log = Log(access=settings.access_log)
+    gateway = Gateway(
+        settings,
+        fleet=Fleet(endpoints, clock=time.monotonic, silence_s=settings.upstream_timeout_s),
+        store=_store(settings),
+        parser=ParserProcess(parser_python, settings.tokenizer_path),
+        load_renderer=lambda: load_renderer(settings.tokenizer_path, endpoints, os.environ),
+        clock=time.time,
+        new_id=lambda: uuid.uuid4().hex,
+        log=log,
+    )
+    await gateway.start()
+    try:
+        config = uvicorn.Config(
+            App(gateway, gateway.new_id),
+            lifespan="off",
+            http="httptools",
+            loop="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_S,
+            h11_max_incomplete_event_size=65536,
+        )
+        server = _Server(config, gateway, lambda: listening(_url(bound)))
+        await server.serve(sockets=[bound])
+    finally:
+        await gateway.close()
+    log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our own signals: the first drains, the second ends at once."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._listening = listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._told_to_stop)
+        yield
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._listening()
+
+    def _told_to_stop(self) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+        self._gateway.stopping.set()
+        self._gateway.log.info("draining", in_flight=len(self.server_state.tasks))
+
+
+@contextlib.contextmanager
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            bound.bind((settings.host, settings.port))
+        except OSError as fault:
+            raise ConflictError(
+                f"port {settings.port} on {settings.host} cannot be used: {fault.strerror}",
+                code="port_taken",
+                hint="another gateway may have it: choose another with --port",
+                next=[f"moor gateway --port {settings.port + 1}"],
+            ) from None
+        bound.set_inheritable(True)
+        yield bound
+    finally:
+        bound.close()
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _store(settings: Settings) -> Store:
+    scheme, _, place = settings.db.partition(":///")
+    if scheme != "sqlite" or not place:
+        raise UsageError(f"--db {settings.db!r}: write sqlite:///FILE", code="bad_value")
+    return SqliteStore(place, clock=time.time, new_id=lambda: uuid.uuid4().hex, max_attempts=settings.pool_max_attempts)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,144 @@
+"""The file: how connections to it are opened, and whether it is still the one that was opened.
+
+SQLite keeps writing into a file that was deleted or moved away; a commit there would be lost. So the inode behind the
+path is looked at around every commit.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from moorage.errors import PreflightError
+from moorage.pool.faults import StoreFault
+from moorage.pool.sqlite.schema import PAGE_BYTES, migrate
+
+__all__ = ["BUSY_S", "Place"]
+
+BUSY_S = 10.0
+"""How long a writer waits for another process's transaction."""
+
+_CHECKPOINT_PAGES = 1000
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+Identity = tuple[tuple[int, int], ...]
+
+
+class Place:
+    """One SQLite file in WAL mode."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = tuple(str(path) + end for end in ("", "-wal", "-shm"))
+
+    def create(self, now: float) -> sqlite3.Connection:
+        """Open the file, made when missing, with the newest schema. Raises PreflightError when it cannot be used."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open_writer(now, "rwc")
+        except (OSError, sqlite3.Error) as fault:
+            raise self._unusable(fault) from fault
+
+    def reopen(self, now: float) -> sqlite3.Connection:
+        """Open the file again after a fault; it is never made anew. Raises StoreFault."""
+        try:
+            return self._open_writer(now, "rw")
+        except (OSError, sqlite3.Error) as fault:
+            raise self.fault(fault) from fault
+        except PreflightError as fault:
+            raise StoreFault(fault.message, hint=fault.hint) from fault
+
+    def reader(self) -> sqlite3.Connection:
+        """A connection that only reads. Raises sqlite3.Error."""
+        db = self._connect("rw")
+        db.execute("PRAGMA query_only = 1")
+        db.execute("PRAGMA cache_size = -4000")
+        return db
+
+    def identity(self) -> Identity:
+        """What stands behind the path now: the file, its log and its index. Raises StoreFault when one is missing."""
+        try:
+            return tuple((found.st_dev, found.st_ino) for found in map(os.stat, self._files))
+        except OSError as fault:
+            raise self.fault(fault) from fault
+
+    def check(self, identity: Identity) -> None:
+        """Raises StoreFault unless the path leads to the same files."""
+        if self.identity() != identity:
+            raise StoreFault(f"{self.path} is another file now", hint="it is opened anew; try again")
+
+    def fault(self, cause: BaseException) -> StoreFault:
+        """What a user is told of an error of the file system or of SQLite."""
+        return StoreFault(
+            f"the store {self.path} cannot be used: {cause}",
+            hint="nothing was kept; look at the disk's space, the file's permissions and its place",
+        )
+
+    def _open_writer(self, now: float, mode: str) -> sqlite3.Connection:
+        db = self._connect(mode)
+        try:
+            db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            _enter_wal(db)
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            db.execute("PRAGMA cache_size = -16000")
+            migrate(db, now, str(self.path))
+            # An empty transaction makes the log and its index, so that their identity can be kept.
+            db.execute("BEGIN IMMEDIATE")
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
+        # From here on the writer waits by itself: SQLite's own waiting grows to 100 ms between two looks.
+        db.execute("PRAGMA busy_timeout = 0")
+        return db
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=BUSY_S,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+
+    def _unusable(self, cause: Exception) -> PreflightError:
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return PreflightError(
+                f"{self.path} is damaged or no SQLite file: {cause}",
+                code="store_corrupt",
+                hint="keep a copy of it, and name another file with --db",
+            )
+        if isinstance(cause, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            return PreflightError(
+                f"{self.path} cannot be written: {cause}",
+                code="store_read_only",
+                hint="give write permission on it and on its folder, or name another file with --db",
+            )
+        return PreflightError(
+            f"the store {self.path} cannot be opened: {cause}",
+            code="store_unusable",
+            hint="name a file in a folder that can be written with --db",
+        )
+
+
+def is_busy(fault: sqlite3.Error) -> bool:
+    """Whether another connection is in the way, for now."""
+    return getattr(fault, "sqlite_errorcode", 0) & 0xFF in _BUSY_CODES
+
+
+def _enter_wal(db: sqlite3.Connection) -> None:
+    """Two processes that open a new file at once both switch it; SQLite does not wait for that by itself."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            if not is_busy(fault) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.005)

@@ -1,0 +1,221 @@
+"""The one thread that writes: whatever was asked while the last commit ran goes into the next one.
+
+Nobody is answered before the commit that holds their write is on the disk. There is no timer to wait for company:
+under load the commit itself is the wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from moorage.capture.call import Draft
+from moorage.capture.chain import encode_record
+from moorage.errors import MoorageError
+from moorage.pool.faults import StoreFault
+from moorage.pool.sqlite.appending import append
+from moorage.pool.sqlite.leasing import next_deadline
+from moorage.pool.sqlite.place import BUSY_S, Identity, Place, is_busy
+from moorage.pool.sqlite.records import Packer
+from moorage.pool.sqlite.transaction import Knowledge, Transaction
+
+__all__ = ["Committed", "Operation", "Writer"]
+
+Operation = Callable[[Transaction], Any]
+
+_BATCH = 512
+_NAP_S = (0.0005, 0.001, 0.002)
+"""Between two looks whether another process's transaction is over."""
+
+
+class Committed(NamedTuple):
+    """What a commit changed, for those who wait."""
+
+    group_changed: bool
+    deadline: float | None
+
+
+class _Append(NamedTuple):
+    uid: str
+    drafts: Sequence[Draft]
+    records: Sequence[bytes]
+    blobs: Mapping[bytes, bytes]
+
+
+class _Asked(NamedTuple):
+    work: _Append | Operation
+    answer: asyncio.Future[Any]
+
+
+class Writer:
+    """Commits operations of one event loop."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        clock: Callable[[], float],
+        make_id: Callable[[], str],
+        max_attempts: int,
+        committed: Callable[[Committed], None],
+    ) -> None:
+        """`committed` is called on the event loop after each commit."""
+        self._place = place
+        self._clock = clock
+        self._make_id = make_id
+        self._max_attempts = max_attempts
+        self._committed = committed
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._knowledge = Knowledge()
+        self._packer = Packer()
+        self._db: sqlite3.Connection | None = None
+        self._identity: Identity = ()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Open the file. Raises PreflightError. Blocks: for another thread than the event loop's."""
+        self._adopt(self._place.create(self._clock()))
+
+    def start(self) -> None:
+        """Begin to take operations, of the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="moorage-store", daemon=True)
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Finish what was asked, then close."""
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        self._let_go()
+
+    def append(self, uid: str, drafts: Sequence[Draft], blobs: Mapping[bytes, bytes]) -> asyncio.Future[Any]:
+        records = [encode_record(draft) for draft in drafts]
+        return self._ask(_Append(uid, drafts, records, blobs))
+
+    def run(self, operation: Operation) -> asyncio.Future[Any]:
+        """Its result, once it is durable. What it raises undoes it, and nothing else of the commit."""
+        return self._ask(operation)
+
+    def _ask(self, work: _Append | Operation) -> asyncio.Future[Any]:
+        if self._thread is None:
+            raise StoreFault("the store is closed")
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put(_Asked(work, answer))
+        return answer
+
+    def _run(self) -> None:
+        while True:
+            batch, last = self._gather()
+            if batch:
+                outcomes, committed = self._commit(batch)
+                self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
+            if last:
+                return
+
+    def _gather(self) -> tuple[list[_Asked], bool]:
+        """What is queued by now; waits for the first. True: it is the last batch."""
+        batch: list[_Asked] = []
+        asked = self._queue.get()
+        while asked is not None:
+            batch.append(asked)
+            if len(batch) == _BATCH or self._queue.empty():
+                return batch, False
+            asked = self._queue.get()
+        return batch, True
+
+    def _deliver(self, batch: list[_Asked], outcomes: list[Any], committed: Committed | None) -> None:
+        for asked, outcome in zip(batch, outcomes, strict=True):
+            if asked.answer.done():  # whoever asked went away
+                continue
+            if isinstance(outcome, BaseException):
+                asked.answer.set_exception(outcome)
+            else:
+                asked.answer.set_result(outcome)
+        if committed is not None:
+            self._committed(committed)
+
+    def _commit(self, batch: list[_Asked]) -> tuple[list[Any], Committed | None]:
+        """What each gets, and what changed (None: nothing, all have failed)."""
+        try:
+            if self._db is None:
+                self._adopt(self._place.reopen(self._clock()))
+            self._place.check(self._identity)
+            transaction = self._begin(self._db)
+            outcomes = [self._perform(transaction, asked.work) for asked in batch]
+            transaction.flush()
+            deadline = next_deadline(transaction) if transaction.deadline is not None else None
+            transaction.execute("COMMIT")
+            self._place.check(self._identity)
+        except (sqlite3.Error, OSError, StoreFault) as fault:
+            self._let_go()
+            reason = fault if isinstance(fault, StoreFault) else self._place.fault(fault)
+            return [StoreFault(reason.message, hint=reason.hint) for _ in batch], None
+        except Exception as fault:  # a fault of ours must not leave anybody waiting
+            self._let_go()
+            return [fault for _ in batch], None
+        return outcomes, Committed(transaction.group_changed, deadline)
+
+    def _begin(self, db: sqlite3.Connection | None) -> Transaction:
+        assert db is not None
+        patience = time.monotonic() + BUSY_S
+        for turn in range(1 << 30):
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as fault:
+                if not is_busy(fault) or time.monotonic() > patience:
+                    raise
+            time.sleep(_NAP_S[min(turn, len(_NAP_S) - 1)])
+        self._knowledge.refresh(db)
+        return Transaction(
+            db,
+            self._knowledge,
+            self._packer,
+            now=self._clock(),
+            make_id=self._make_id,
+            max_attempts=self._max_attempts,
+        )
+
+    def _perform(self, transaction: Transaction, work: _Append | Operation) -> Any:
+        """Its result, or the exception that undid it. Raises sqlite3.Error: then the whole commit is undone."""
+        if isinstance(work, _Append):
+            try:
+                return append(transaction, *work)
+            except MoorageError as refused:
+                return refused
+        transaction.flush()
+        transaction.execute("SAVEPOINT one")
+        try:
+            result = work(transaction)
+            transaction.flush()
+        except Exception as refused:
+            if isinstance(refused, sqlite3.Error) and not isinstance(refused, sqlite3.IntegrityError):
+                raise
+            transaction.drop_gathered()
+            transaction.execute("ROLLBACK TO one")
+            transaction.knowledge.doubt()
+            result = refused
+        transaction.execute("RELEASE one")
+        return result
+
+    def _adopt(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._identity = self._place.identity()
+
+    def _let_go(self) -> None:
+        """Undo what is open and close; the next commit opens the file again."""
+        self._knowledge.forget()
+        if self._db is None:
+            return
+        try:
+            self._db.close()  # an open transaction is undone
+        except sqlite3.Error:
+            pass
+        self._db = None
