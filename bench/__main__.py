@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from bench import cold_start, overhead, race
@@ -13,6 +14,10 @@ MEASUREMENTS = {"list": cold_start.measure, "race": race.measure, "overhead": ov
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["gateway"]:  # has flags of its own, and needs packages that the others do not
+        from bench.gateway.command import main as gateway
+
+        raise SystemExit(gateway(sys.argv[2:]))
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("what", choices=MEASUREMENTS)
     parser.add_argument("--rounds", type=int, help="how often (each has its own default)")

@@ -10,7 +10,15 @@ from pathlib import Path
 from bench.gateway.accounting import median_fdatasync_s
 from bench.gateway.load import Script
 from bench.gateway.measuring import Case, Contestant
-from bench.gateway.scripts import CHAT, CONVERSATION_TURNS, Bodies, chats, conversation, in_session
+from bench.gateway.scripts import (
+    CHAT,
+    CONVERSATION_TURNS,
+    LONG_CONVERSATION_TURNS,
+    Bodies,
+    chats,
+    conversation,
+    in_session,
+)
 from bench.gateway.stacks.contract import Running
 from bench.gateway.turns import NEW_TOKENS
 
@@ -37,6 +45,8 @@ class Size:
     """For peers that take milliseconds a request."""
     conversations: int
     slow_conversations: int
+    long_conversations: bool
+    """Whether those of 24 turns are held as well."""
     streams: int
     """At once."""
     fdatasyncs: int
@@ -44,8 +54,8 @@ class Size:
     """That grow to 200 turns."""
 
 
-SHORT = Size(5, 100, 32, 200, 6, 2, 1, 16, 50, 4)
-LONG = Size(9, 200, 64, 1000, 10, 6, 2, 32, 200, 12)
+SHORT = Size(5, 100, 32, 200, 6, 2, 1, False, 16, 50, 6)
+LONG = Size(9, 200, 64, 1000, 10, 6, 2, True, 32, 200, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,13 @@ class _Builder:
     stub_port: int
 
     def contestant(
-        self, name: str, stack: str, scripts: Callable[[], list[Script]], *, streams: bool = False
+        self,
+        name: str,
+        stack: str,
+        scripts: Callable[[], list[Script]],
+        *,
+        streams: bool = False,
+        captures: bool = False,
     ) -> list[Contestant]:
         """Empty where the stack is missing, so that a case goes on without it."""
         if stack == "direct":
@@ -62,7 +78,7 @@ class _Builder:
         running = self.stacks.get(stack)
         if running is None:
             return []
-        return [Contestant(name, running.stream_port if streams else running.port, running, scripts)]
+        return [Contestant(name, running.stream_port if streams else running.port, running, scripts, captures)]
 
 
 def build_cases(stacks: dict[str, Running], stub_port: int, bodies: Bodies, size: Size, disk: Path) -> list[Case]:
@@ -72,7 +88,8 @@ def build_cases(stacks: dict[str, Running], stub_port: int, bodies: Bodies, size
         _pass_through(builder, bodies, size),
         _capture_64(builder, bodies, size),
         _capture_16(builder, bodies, size),
-        _exact(builder, bodies, size),
+        _exact(builder, bodies, size, CONVERSATION_TURNS),
+        *([_exact(builder, bodies, size, LONG_CONVERSATION_TURNS)] if size.long_conversations else []),
         _alone(builder, bodies, size, disk),
         _streams(builder, bodies, size),
     ]
@@ -101,6 +118,7 @@ def _capture_64(builder: _Builder, bodies: Bodies, size: Size) -> Case:
                 "moorage",
                 "moorage",
                 partial(_times, 64, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_64),
+                captures=True,
             ),
         ],
     )
@@ -116,30 +134,30 @@ def _capture_16(builder: _Builder, bodies: Bodies, size: Size) -> Case:
                 "moorage",
                 "moorage",
                 partial(_times, 16, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_16),
+                captures=True,
             ),
             *builder.contestant("litellm", "litellm", partial(_times, 16, chats, CHAT, bodies.chat, size.slow_chats)),
         ],
     )
 
 
-def _exact(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+def _exact(builder: _Builder, bodies: Bodies, size: Size, turns: int) -> Case:
+    talk = bodies.talk[:turns]
+
+    def contestant(
+        name: str, stack: str, create: bytes | None, times: int, *, captures: bool = False
+    ) -> list[Contestant]:
+        scripts = partial(_times, 16, conversation, create, talk, times)
+        return builder.contestant(name, stack, scripts, captures=captures)
+
+    fewer = 1 if turns > CONVERSATION_TURNS else None
     return Case(
-        "exact",
-        f"conversations of {CONVERSATION_TURNS} turns, exact ids, durable, 16 at once (Atropos keeps them in memory)",
+        "exact" if turns == CONVERSATION_TURNS else f"exact{turns}",
+        f"conversations of {turns} turns, exact ids, durable, 16 at once (Atropos keeps them in memory)",
         [
-            *builder.contestant(
-                "nginx", "nginx", partial(_times, 16, conversation, None, bodies.talk, size.conversations)
-            ),
-            *builder.contestant(
-                "moorage",
-                "moorage-exact",
-                partial(_times, 16, conversation, CREATE_EXACT, bodies.talk, size.conversations),
-            ),
-            *builder.contestant(
-                "atropos",
-                "atropos",
-                partial(_times, 16, conversation, CREATE_ATROPOS, bodies.talk, size.slow_conversations),
-            ),
+            *contestant("nginx", "nginx", None, fewer or size.conversations),
+            *contestant("moorage", "moorage-exact", CREATE_EXACT, fewer or size.conversations, captures=True),
+            *contestant("atropos", "atropos", CREATE_ATROPOS, fewer or size.slow_conversations),
         ],
     )
 
@@ -156,6 +174,7 @@ def _alone(builder: _Builder, bodies: Bodies, size: Size, disk: Path) -> Case:
                 "moorage",
                 "moorage",
                 partial(_times, 1, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_alone),
+                captures=True,
             ),
         ],
         between=partial(median_fdatasync_s, disk, RECORD_BYTES, size.fdatasyncs),
@@ -174,7 +193,7 @@ def _streams(builder: _Builder, bodies: Bodies, size: Size) -> Case:
             *builder.contestant("direct", "direct", plain),
             *builder.contestant("nginx", "nginx", plain, streams=True),
             *builder.contestant("moorage", "moorage", plain),
-            *builder.contestant("moorage captured", "moorage", captured),
+            *builder.contestant("moorage captured", "moorage", captured, captures=True),
             *builder.contestant("vllm-router", "vllm-router", plain),
         ],
     )

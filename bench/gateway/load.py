@@ -17,6 +17,7 @@ import httptools
 __all__ = ["BARRIER", "Ask", "Reply", "Report", "Script", "run_load"]
 
 FAULTS_KEPT = 5
+MODEL_CALL = "/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Reply:
     """Without the framing of a chunked reply."""
 
 
-BARRIER = "barrier"
+BARRIER: Literal["barrier"] = "barrier"
 Script = Generator[Ask | Literal["barrier"], Reply | None, None]
 
 
@@ -48,6 +49,8 @@ class Report:
     errors: int = 0
     faults: list[str] = field(default_factory=list)
     """The first few errors in words."""
+    calls_answered: int = 0
+    """Model calls that were answered with 200, those before the barrier as well."""
     body_bytes: int = 0
     latencies_s: list[float] = field(default_factory=list)
     """[requests] until the last byte."""
@@ -202,6 +205,7 @@ class _Client(asyncio.Protocol):
         assert self._transport
         self._body: list[bytes] = []
         self._asked = True
+        self._path = ask.path
         if self._transport.is_closing():
             self._fail("connection closed between requests")
             return
@@ -209,11 +213,13 @@ class _Client(asyncio.Protocol):
         self._transport.write(_request(ask, self._port))
 
     def _count(self, status: int, body: bytes, now: float) -> None:
+        report = self._course.report
+        if status == 200 and self._path.endswith(MODEL_CALL):
+            report.calls_answered += 1
         if not self._course.counting:
             if status != 200:
                 self._course.fail(RuntimeError(f"warm-up: {status}: {body[:300]!r}"))
             return
-        report = self._course.report
         if status != 200:
             report.add_fault(f"{status}: {body[:200]!r}")
             return

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import uvloop
 
@@ -26,6 +27,8 @@ class Contestant:
     running: Running | None
     """None: the stub itself, whose CPU is not counted."""
     scripts: Callable[[], list[Script]]
+    captures: bool = False
+    """Every call it answers is to be in its store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class CaseResult:
     title: str
     reports: dict[str, list[Report]] = field(default_factory=dict)
     between: list[float] = field(default_factory=list)
+    captured: dict[Path, int] = field(default_factory=dict)
+    """Calls answered by those that capture, warm-ups included, by store."""
 
     def cpu_us(self, name: str) -> list[float]:
         """[rounds] microseconds of CPU a request; empty for the stub itself."""
@@ -77,7 +82,11 @@ def run_case(case: Case, rounds: int) -> CaseResult:
     by_name = {contestant.name: contestant for contestant in case.contestants}
     for number in range(rounds):
         for name in order_of_round(list(by_name), number):
-            result.reports[name].append(run_contestant(by_name[name]))
+            report = run_contestant(by_name[name])
+            result.reports[name].append(report)
+            running = by_name[name].running
+            if by_name[name].captures and running and running.store:
+                result.captured[running.store] = result.captured.get(running.store, 0) + report.calls_answered
         if case.between:
             result.between.append(case.between())
     return result

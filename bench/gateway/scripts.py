@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
-from bench.gateway.load import BARRIER, Ask, Script
+from bench.gateway.load import BARRIER, Ask, Reply, Script
 from bench.gateway.replies import MODEL
 from bench.gateway.speech import Speech
 from bench.gateway.turns import prompt_tokens, variant_of
@@ -14,6 +15,7 @@ from bench.gateway.turns import prompt_tokens, variant_of
 __all__ = [
     "CHAT",
     "CONVERSATION_TURNS",
+    "LONG_CONVERSATION_TURNS",
     "Bodies",
     "chat_body",
     "chats",
@@ -30,6 +32,8 @@ CALLS_PER_SESSION = 8
 """Samples of one prompt in one session, before the next session is made."""
 CONVERSATION_TURNS = 6
 """64 new ids and 128 sampled ones a turn: 544 prompt ids in the mean."""
+LONG_CONVERSATION_TURNS = 24
+"""2272 prompt ids in the mean."""
 USER_TOKENS = 55
 """With what a chat template puts around it: 64 new ids a turn."""
 REQUEST_BYTES = 2100
@@ -71,7 +75,7 @@ def talk_bodies(speech: Speech) -> list[tuple[bytes, str]]:
     """A conversation with the stub, which is known before it is held: [turns] request and the text of its answer."""
     messages: list[dict[str, str]] = []
     turns = []
-    for turn in range(CONVERSATION_TURNS):
+    for turn in range(LONG_CONVERSATION_TURNS):
         messages.append({"role": "user", "content": speech.user_text(1000 + turn, USER_TOKENS)})
         said = speech.answer(variant_of(prompt_tokens(turn + 1))).text
         turns.append((chat_body(messages), said))
@@ -90,7 +94,7 @@ def chats(path: str, body: bytes, times: int, *, after_s: float = 0.0, warm_up: 
 
 def in_session(create: bytes, body: bytes, times: int, *, after_s: float = 0.0, warm_up: bytes | None = None) -> Script:
     """The same, in sessions of its own, all made before it counts."""
-    uuids = []
+    uuids: list[str] = []
     for _ in range(-(-times // CALLS_PER_SESSION)):
         uuids.append((yield from make_session(create)))
     for _ in range(WARM_UPS):
@@ -111,11 +115,12 @@ def conversation(create: bytes | None, turns: list[tuple[bytes, str]], times: in
         yield from _talk(path, turns, check=create is not None)
 
 
-def make_session(create: bytes) -> Script:
+def make_session(create: bytes) -> Generator[Ask, Reply | None, str]:
     """Gives the uuid."""
     reply = yield Ask("/sessions/create", create)
     assert reply is not None
-    return json.loads(reply.body)["uuid"]
+    uuid: str = json.loads(reply.body)["uuid"]
+    return uuid
 
 
 def _talk(path: str, turns: list[tuple[bytes, str]], *, check: bool) -> Script:

@@ -16,11 +16,11 @@ SAMPLED_TOKENS = 128
 WIDE_VOCABULARY = 151_000
 """Ids of a large vocabulary have five or six digits; a reply with smaller ones would be a smaller reply."""
 
-WORDS = """
-the of and in to is that for with from this are which each one has been more than when into over after before because
-number value table file list server reply request model token word line state time change result part return class
-import while print string open read write close first second third last next call name
-""".split()
+WORDS = (
+    "the of and in to is that for with from this are which each one has been more than when into over after before "
+    "because number value table file list server reply request model token word line state time change result part "
+    "return class import while print string open read write close first second third last next call name"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,10 @@ class Speech:
     """Texts over one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, end_of_turn: str) -> None:
+        end = tokenizer.token_to_id(end_of_turn)
+        if end is None:
+            raise ValueError(f"the tokenizer has no token {end_of_turn!r}")
+        self._end = end
         self._tokenizer = tokenizer
         self._end_of_turn = end_of_turn
 
@@ -51,13 +55,12 @@ class Speech:
     def answer(self, seed: int, tokens: int = SAMPLED_TOKENS) -> Answer:
         """An answer that ends its turn with its last token."""
         ids = self._ids(seed, tokens - 1)
-        end = self._tokenizer.token_to_id(self._end_of_turn)
         pieces = [self._tokenizer.decode([token]) for token in ids]
-        return Answer("".join(pieces), [*pieces, self._end_of_turn], [*ids, end], _logprobs(seed, tokens))
+        return Answer("".join(pieces), [*pieces, self._end_of_turn], [*ids, self._end], _logprobs(seed, tokens))
 
     def _ids(self, seed: int, tokens: int) -> list[int]:
-        rng = random.Random(seed)
-        text = " ".join(rng.choice(WORDS) for _ in range(tokens * 2))
+        rng, words = random.Random(seed), WORDS.split()
+        text = " ".join(rng.choice(words) for _ in range(tokens * 2))
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids[:tokens]
 
@@ -70,8 +73,8 @@ def load_speech(model: Path) -> Speech:
 
 def wide_answer(seed: int, tokens: int = SAMPLED_TOKENS) -> Answer:
     """Of a large vocabulary, a word a token, for replies whose ids nobody reads as text."""
-    rng = random.Random(seed)
-    pieces = [f" {rng.choice(WORDS)}" for _ in range(tokens - 1)]
+    rng, words = random.Random(seed), WORDS.split()
+    pieces = [f" {rng.choice(words)}" for _ in range(tokens - 1)]
     return Answer("".join(pieces), [*pieces, "<|im_end|>"], wide_ids(seed, tokens), _logprobs(seed, tokens))
 
 

@@ -57,7 +57,9 @@ TARGETS = (
     Target("capture16/litellm", 1 / 60, "session capture, durable, 16 at once: CPU to LiteLLM's"),
     Target("exact/nginx", 9.0, "exact conversations, durable: CPU to nginx's"),
     Target("exact/atropos", 1 / 30, "exact conversations, durable: CPU to the Atropos proxy's"),
-    Target("alone/fdatasyncs", 3.0, "one at a time, durable: p50 above nginx's, in fdatasyncs of a record", "fdatasyncs"),
+    Target(
+        "alone/fdatasyncs", 3.0, "one at a time, durable: p50 above nginx's, in fdatasyncs of a record", "fdatasyncs"
+    ),
     Target("stream/nginx", 2.0, "paced streams, pass-through: CPU to nginx's"),
     Target("stream/first_ms", 1.0, "paced streams, pass-through: first chunk after nginx's", "ms"),
     Target("stream captured/nginx", 4.0, "paced streams, captured and durable: CPU to nginx's"),

@@ -12,8 +12,8 @@ text as parts, drop nulls. The canonical form of a message keeps what a model wa
 | reasoning, reasoning_content | ignored here, compared apart (`reasoning_of`) |
 | anything else (refusal, annotations, audio …) | ignored |
 
-The order of an object's keys never counts. The loose form is the same with texts in NFC, line ends as LF, and outer white space taken off. Keys are chained: the
-key after a message stands for the whole conversation up to it.
+The order of an object's keys never counts. The loose form is the same with texts in NFC, line ends as LF, and outer
+white space taken off. Keys are chained: the key after a message stands for the whole conversation up to it.
 """
 
 from __future__ import annotations

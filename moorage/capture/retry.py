@@ -17,6 +17,7 @@ of a finished one has most likely got its reply), then the latest. The tables of
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,7 +25,7 @@ import msgspec
 
 from moorage.capture.chain import digest
 
-__all__ = ["Action", "Evidence", "RetryKey", "choose", "retry_evidence", "retry_key"]
+__all__ = ["Action", "Begun", "Evidence", "RetryKey", "begin", "choose", "retry_evidence", "retry_key"]
 
 Action = Literal["ask", "wait", "replay"]
 
@@ -67,10 +68,33 @@ def retry_evidence(idempotency_key: str | None, stainless_retry_count: str | Non
 
 def retry_key(path: str, body: bytes, evidence: Evidence) -> RetryKey:
     """`path`: the route within the session, so that the spellings of one route are one."""
+    return begin(path).plus(body).key(evidence)
+
+
+class Begun:
+    """The digest of a path and the beginning of a body, to be continued; never changed."""
+
+    __slots__ = ("_hash",)
+
+    def __init__(self, hashed: hashlib.blake2b) -> None:
+        self._hash = hashed
+
+    def plus(self, more: bytes) -> Begun:
+        """With `more` of the body."""
+        copy = self._hash.copy()
+        copy.update(more)
+        return Begun(copy)
+
+    def key(self, evidence: Evidence) -> RetryKey:
+        """What `retry_key` gives for the path and the body so far."""
+        token = evidence.idempotency_key.encode("utf-8", "surrogateescape")
+        return RetryKey(self._hash.digest(), digest(token) if token else b"", evidence.counted)
+
+
+def begin(path: str) -> Begun:
+    """Nothing of the body yet."""
     name = path.encode("utf-8", "surrogateescape")
-    token = evidence.idempotency_key.encode("utf-8", "surrogateescape")
-    content = digest(len(name).to_bytes(4, "little") + name + body)
-    return RetryKey(content, digest(token) if token else b"", evidence.counted)
+    return Begun(hashlib.blake2b(len(name).to_bytes(4, "little") + name, digest_size=16))
 
 
 def choose(key: RetryKey, in_flight: Sequence[bytes], finished: Sequence[bytes]) -> tuple[Action, int]:

@@ -101,23 +101,23 @@ class CallTree:
         """The node that [P] `prompt` goes on from, and how many leading tokens it shares with that node's path.
 
         1. The deepest node whose whole path begins the prompt,
-        2. but the one that shares the most, when the prompt has that one's whole prompt, which is longer than the
-           path of 1, and then goes on with something else than was sampled (an edit, a template that strips);
-        3. the one that shares the most when there is no 1, though it be a part of its prompt only.
-        (None, 0): no node begins with the prompt's first token.
+        2. but the deepest one that the prompt parts from, if that is further down: the prompt has its whole prompt
+           and then something else than it sampled (an edited reply, a template that strips);
+        3. the one that shares the most when there is neither, though it be a part of its prompt only.
+        (None, 0): no node begins with the prompt's first token. The same prompt again has the same answer, unless
+        calls that were added since are closer.
         """
         steps = walk((self._root, 0), prompt)
         strand, shared = steps[-1]
         if shared == 0:
             return None, 0
         whole = self._deepest(steps)
-        if whole is not None and whole.path_tokens == shared:
-            return whole, shared
-        over = self._best_at(strand, bisect_left(strand.seqs, shared, key=self._end_of))
-        if whole is None:
-            return over, shared
-        parted = whole.path_tokens < over.prompt_tokens <= shared and over.prompt_tokens < count(prompt)
-        return (over, shared) if parted else (whole, whole.path_tokens)
+        parted = self._parted(steps, whole.path_tokens if whole is not None else 0, count(prompt))
+        if parted is not None:
+            return parted
+        if whole is not None:
+            return whole, whole.path_tokens
+        return self._best_at(strand, bisect_left(strand.seqs, shared, key=self._end_of)), shared
 
     def whole_prefix(self, prompt: bytes) -> Node | None:
         """The deepest node whose whole path begins the prompt; None: there is none."""
@@ -192,6 +192,21 @@ class CallTree:
             if at and strand.parent is not None:
                 end = self._end_of(strand.seqs[at - 1])
                 return self._best_at(strand, bisect_left(strand.seqs, end, key=self._end_of))
+        return None
+
+    def _parted(self, steps: list[Place], beyond: int, length: int) -> tuple[Node, int] | None:
+        """The deepest node from whose completion a prompt of `length` tokens parts, and where.
+
+        Only nodes whose prompt is longer than `beyond`: what parts from others is another sample of theirs.
+        """
+        for strand, left_at in reversed(steps):
+            if left_at <= beyond:
+                return None
+            at = bisect_right(strand.seqs, left_at, key=self._end_of)
+            if at < len(strand.seqs):
+                node = self._best_at(strand, at)
+                if beyond < node.prompt_tokens <= left_at and node.prompt_tokens < length:
+                    return node, left_at
         return None
 
     def _best_at(self, strand: Strand, at: int) -> Node:

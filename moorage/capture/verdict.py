@@ -99,8 +99,9 @@ def judge(
 
 
 def _kept(tree: CallTree, prompt: bytes, matched: Node, parent: Node | None, keep: int) -> bool:
-    if matched is parent:
-        return keep == matched.path_tokens
+    """Whether the prompt begins with the path of the matched node, or of another sample that reads the same."""
+    if parent is not None and keep == parent.path_tokens and parent.reply_key == matched.reply_key:
+        return True
     return prompt.startswith(tree.path(matched))
 
 

@@ -12,7 +12,7 @@ import msgspec
 from moorage.gateway.faults import BodyWrong, Fault
 from moorage.gateway.request import Request
 
-__all__ = ["ChatAsk", "CompletionAsk", "ModelAsk", "read_chat", "read_completion", "sampling_of"]
+__all__ = ["ChatAsk", "CompletionAsk", "ModelAsk", "check_chat", "read_chat", "read_completion", "sampling_of"]
 
 MAX_N = 1024
 
@@ -65,13 +65,18 @@ def read_chat(request: Request) -> ChatAsk:
     ask = request.decode(ChatAsk)
     if not ask.messages:
         raise Fault(400, "messages is empty: it takes at least one", code="messages_empty", param="messages")
-    for index, message in enumerate(ask.messages):
+    check_chat(ask)
+    return ask
+
+
+def check_chat(ask: ChatAsk, *, at: int = 0) -> None:
+    """Raises BodyWrong for messages that are none. `at`: how many earlier ones were checked already."""
+    for index, message in enumerate(ask.messages, at):
         if not isinstance(message.get("role"), str):
             raise BodyWrong("a message needs a role", f"/messages/{index}/role")
         if not isinstance(message.get("content"), str | list | None):
             raise BodyWrong("content is text, a list of parts, or null", f"/messages/{index}/content")
     _check(ask)
-    return ask
 
 
 def read_completion(request: Request) -> CompletionAsk:

@@ -9,6 +9,7 @@ from moorage.capture.retry import RetryKey
 from moorage.gateway.bodies import ChatAsk, CompletionAsk, sampling_of
 from moorage.gateway.commit import Asked
 from moorage.gateway.live import LiveSession
+from moorage.gateway.reading import ChatRead
 from moorage.gateway.request import Request
 
 if TYPE_CHECKING:
@@ -26,7 +27,19 @@ class ModelCall:
     request: Request
     path: str
     ask: ChatAsk | CompletionAsk
+    read: ChatRead | None
+    """None: a text completion."""
     retry: RetryKey
+
+    @property
+    def uid(self) -> str:
+        """The session's."""
+        return self.live.trajectory.uid
+
+    @property
+    def small_body(self) -> bytes:
+        """The body, perhaps with the new messages alone: its other fields are whole."""
+        return self.read.small if self.read is not None else self.request.body
 
     @property
     def model(self) -> str | None:
@@ -39,11 +52,16 @@ class ModelCall:
         pinned: str | None = self.live.trajectory.options.get("base_url")
         return pinned
 
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the client asks to see log probabilities."""
+        return self.ask.logprobs is not None and self.ask.logprobs is not False
+
     def asked(self) -> Asked:
         """What the record keeps of the request; its conversation is filled in later."""
         return Asked(
             request_id=self.gateway.new_id(),
-            sampling=sampling_of(self.request.body),
+            sampling=sampling_of(self.small_body),
             retry_key=self.retry.content,
             idempotency_digest=self.retry.idempotency_digest,
             tools=self.ask.tools if isinstance(self.ask, ChatAsk) else None,

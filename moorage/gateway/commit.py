@@ -113,9 +113,8 @@ async def commit(
             )
         )
     appended = await gateway.store.append(live.trajectory.uid, drafts, blobs)
-    before = live.bytes
     nodes = live.take(appended)
-    gateway.sessions.grew(live, before)
+    gateway.sessions.grew(live)
     gateway.metrics.captured(drafts)
     return nodes
 

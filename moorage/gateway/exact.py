@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from moorage.capture.messages import read_conversation, tools_digest
+from moorage.capture.messages import tools_digest
 from moorage.engines.contract import Generation, Sampled
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
+from moorage.engines.rendering.textual import text_plan
 from moorage.engines.vllm.ask import tokens_body
+from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_completion
 from moorage.errors import FailedError
-from moorage.gateway.bodies import ChatAsk, CompletionAsk
+from moorage.gateway.bodies import CompletionAsk
 from moorage.gateway.call import ModelCall
 from moorage.gateway.commit import Asked, Placed, commit
 from moorage.gateway.exact_stream import check_prompt, frames
-from moorage.gateway.passthrough import note_conversation, system_key
+from moorage.gateway.passthrough import note_conversation
+from moorage.gateway.reading import ChatRead
 from moorage.gateway.recorded import recorded_messages
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.saying import chat_logprobs, say
@@ -40,32 +43,34 @@ async def answer(call: ModelCall) -> Reply | Stream:
     plan = await _plan(call, asked)
     if call.ask.stream:
         return await _stream(call, asked, plan)
-    generation = await _generate(call, plan)
+    known = _known(call, plan)
+    generation = await _generate(call, known)
     spoken = [await say(call, choice) for choice in generation.choices]
     generation = msgspec.structs.replace(generation, choices=tuple(spoken))
     body = whole_reply(call, generation, logprobs=chat_logprobs(call, generation), extra=call.extra_fields())
     await commit(call.gateway, call.live, asked, generation, placed(call.gateway, plan), body=body)
+    call.live.known = known.plus(generation.choices[0].ids)
     return Reply(200, body)
 
 
-async def plan_chat(gateway: Gateway, live: LiveSession, ask: ChatAsk, asked: Asked | None = None) -> PromptPlan:
+async def plan_chat(gateway: Gateway, live: LiveSession, read: ChatRead, asked: Asked | None = None) -> PromptPlan:
     """The prompt's ids and where they stand in the session's tree. Raises UsageError for a template that fails."""
     renderer = gateway.renderer
     if renderer is None:
         raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
-    conversation = read_conversation(ask.messages)
+    ask = read.ask
     prompt_ask = PromptAsk(
         messages=ask.messages,
-        conversation=conversation,
+        conversation=read.conversation,
         tools=ask.tools,
         tools_digest=tools_digest(ask.tools),
         now=datetime.fromtimestamp(gateway.clock()),
-        system_changed=live.system_key not in (None, system_key(conversation)),
+        system_changed=live.system_key not in (None, read.system_key),
         add_generation_prompt=ask.add_generation_prompt is not False,
         continue_final_message=bool(ask.continue_final_message),
         template_kwargs=ask.chat_template_kwargs or {},
         preserve_think_blocks=live.trajectory.options.get("preserve_think_blocks", True),
-        escape_special=bool(live.trajectory.options.get("escape_special")),
+        escape_special=gateway.settings.escape_special,
         prompt_limit=gateway.settings.prompt_length,
     )
     plan = renderer.plan(live.tree, prompt_ask)
@@ -75,7 +80,7 @@ async def plan_chat(gateway: Gateway, live: LiveSession, ask: ChatAsk, asked: As
     if isinstance(plan, NeedsRecorded):  # pragma: no cover - it was given what it asked for
         raise FailedError("the prompt could not be planned", code="internal")
     if asked is not None:
-        note_conversation(asked, conversation, plan.covered)
+        note_conversation(asked, read, plan.covered)
         live.takes_system(asked.system_key)
     return plan
 
@@ -95,55 +100,61 @@ def placed(gateway: Gateway, plan: PromptPlan) -> Placed:
 
 
 async def _plan(call: ModelCall, asked: Asked) -> PromptPlan:
-    if isinstance(call.ask, ChatAsk):
-        return await plan_chat(call.gateway, call.live, call.ask, asked)
+    if call.read is not None:
+        return await plan_chat(call.gateway, call.live, call.read, asked)
     renderer = call.gateway.renderer
     if renderer is None:
         raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
-    prompt: Any = call.ask.prompt
+    prompt: Any = getattr(call.ask, "prompt", None)
     asked.prompt_text = prompt if isinstance(prompt, str) else None
-    return renderer.text_plan(call.live.tree, prompt)
+    limit = call.gateway.settings.prompt_length
+    return text_plan(renderer.tokenizer, call.live.tree, prompt, prompt_limit=limit)
 
 
-async def _generate(call: ModelCall, plan: PromptPlan) -> Generation:
+async def _generate(call: ModelCall, known: Known) -> Generation:
     """Ask until there are `n` choices: an engine may give fewer than it was asked for."""
     choices: list[Sampled] = []
     generation: Generation | None = None
     while generation is None or len(choices) < call.ask.choices:
         missing = call.ask.choices - len(choices)
-        generation = await _ask_once(call, plan, missing)
+        generation = await _ask_once(call, known, missing)
         for choice in generation.choices[:missing]:
             choices.append(msgspec.structs.replace(choice, index=len(choices)))
     return msgspec.structs.replace(generation, choices=tuple(choices), usage=None)
 
 
-async def _ask_once(call: ModelCall, plan: PromptPlan, n: int) -> Generation:
+async def _ask_once(call: ModelCall, known: Known, n: int) -> Generation:
     _, answered = await call.request.while_connected(
         call.gateway.fleet.ask(
             COMPLETIONS,
-            lambda state: _body(call, plan, state, n),
+            lambda state: _body(call, known, state, n),
             model=call.model,
-            session=call.live.trajectory.uid,
+            session=call.uid,
             pin=call.pin,
         )
     )
     refuse_error(answered)
-    generation = read_completion(answered.body)
-    check_prompt(plan, generation)
+    generation = read_completion(answered.body, known=known, top_logprobs=call.wants_logprobs)
+    check_prompt(known.ids, generation)
     return generation
 
 
-def _body(call: ModelCall, plan: PromptPlan, state: EndpointState, n: int) -> bytes:
+def _known(call: ModelCall, plan: PromptPlan) -> Known:
+    """The prompt with its JSON text, of which the last turn has written most."""
+    return call.live.known.up_to(plan.ids) if call.live.known is not None else Known.of(plan.ids)
+
+
+def _body(call: ModelCall, known: Known, state: EndpointState, n: int) -> bytes:
     return tokens_body(
-        call.request.body,
-        plan.ids,
+        call.small_body,
+        known,
         model=state.name_for(call.model),
         n=n,
-        max_tokens=_room(call, plan, state),
+        max_tokens=_room(call, known, state),
     )
 
 
-def _room(call: ModelCall, plan: PromptPlan, state: EndpointState) -> int | None:
+def _room(call: ModelCall, known: Known, state: EndpointState) -> int | None:
     """`max_tokens` where the request names none: a chat may fill the context, a text completion has its own default."""
     if isinstance(call.ask, CompletionAsk):
         return None
@@ -151,20 +162,21 @@ def _room(call: ModelCall, plan: PromptPlan, state: EndpointState) -> int | None
         return call.gateway.settings.response_length
     if state.max_model_len is None:
         return None
-    return max(1, state.max_model_len - len(plan.ids) // 4)
+    return max(1, state.max_model_len - len(known.ids) // 4)
 
 
 async def _stream(call: ModelCall, asked: Asked, plan: PromptPlan) -> Stream:
+    known = _known(call, plan)
     _, streamed = await call.request.while_connected(
         call.gateway.fleet.open(
             COMPLETIONS,
-            lambda state: _body(call, plan, state, call.ask.choices),
+            lambda state: _body(call, known, state, call.ask.choices),
             model=call.model,
-            session=call.live.trajectory.uid,
+            session=call.uid,
             pin=call.pin,
         )
     )
     await relay_error(streamed)
-    stream = Stream(200, frames(call, asked, plan, placed(call.gateway, plan), streamed))
+    stream = Stream(200, frames(call, asked, known, placed(call.gateway, plan), streamed))
     stream.at_end.append(streamed.abort)
     return stream

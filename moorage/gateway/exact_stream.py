@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.engines.contract import Generation, Sampled
+from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
 from moorage.gateway.bodies import ChatAsk
@@ -22,17 +23,16 @@ from moorage.gateway.sse import DONE, error_frame, frame
 from moorage.gateway.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
-    from moorage.engines.rendering.plan import PromptPlan
     from moorage.engines.wire.answer import StreamedAnswer
 
 __all__ = ["check_prompt", "frames"]
 
 
 async def frames(
-    call: ModelCall, asked: Asked, plan: PromptPlan, placed: Placed, streamed: StreamedAnswer
+    call: ModelCall, asked: Asked, known: Known, placed: Placed, streamed: StreamedAnswer
 ) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
-    capture = CaptureStream(call.ask, full_reply=False)
+    capture = CaptureStream(call.ask, known=known, top_logprobs=call.wants_logprobs)
     held = needs_parser(call)
     settled = False
     chunks = _Chunks(call)
@@ -41,9 +41,10 @@ async def frames(
             for raw in capture.feed(piece):
                 for out in chunks.texts(raw, held=held):
                     yield out
-        generation = await _spoken(call, plan, capture.generation())
+        generation = await _spoken(call, known, capture.generation())
         settled = True
         await commit(call.gateway, call.live, asked, generation, placed, body=_body(call, generation))
+        call.live.known = known.plus(generation.choices[0].ids)
         for out in chunks.ends(generation, held=held):
             yield out
     except MoorageError as fault:
@@ -55,9 +56,9 @@ async def frames(
             await _keep_undelivered(call, asked, placed, capture)
 
 
-def check_prompt(plan: PromptPlan, generation: Generation) -> None:
-    """Raises FailedError when the engine says that it was given other ids than were sent."""
-    if generation.prompt != plan.ids:
+def check_prompt(sent: bytes, generation: Generation) -> None:
+    """Raises FailedError when the engine says that it was given other ids than were sent, [P] uint32."""
+    if generation.prompt != sent:
         raise FailedError(
             "the engine was given other tokens than were sent: nothing was recorded",
             code="prompt_changed_by_engine",
@@ -65,8 +66,8 @@ def check_prompt(plan: PromptPlan, generation: Generation) -> None:
         )
 
 
-async def _spoken(call: ModelCall, plan: PromptPlan, generation: Generation) -> Generation:
-    check_prompt(plan, generation)
+async def _spoken(call: ModelCall, known: Known, generation: Generation) -> Generation:
+    check_prompt(known.ids, generation)
     choices = tuple([await say(call, choice) for choice in generation.choices])
     return msgspec.structs.replace(generation, choices=choices, usage=None)
 
@@ -117,7 +118,7 @@ class _Chunks:
 
     def ends(self, generation: Generation, *, held: bool) -> list[bytes]:
         """What was held back, the finish reasons, usage when asked for, and `[DONE]`."""
-        out = []
+        out: list[bytes] = []
         logprobs = chat_logprobs(self._call, generation)
         for position, choice in enumerate(generation.choices):
             if held:

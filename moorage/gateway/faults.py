@@ -119,9 +119,10 @@ def reply_of(fault: Exception, shape: Shape) -> Reply:
 
 
 def _of_project(fault: MoorageError) -> Fault:
-    after = 1 if fault.retryable else None
+    extra = dict(fault.data or {})
+    after = extra.pop("retry_after_s", 1 if fault.retryable else None)
     message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
-    return Fault(fault.http_status, message, code=fault.code, retry_after_s=after, extra=dict(fault.data or {}))
+    return Fault(fault.http_status, message, code=fault.code, retry_after_s=after, extra=extra)
 
 
 def _openai(fault: Fault, status: int) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from moorage.capture.call import Call
-from moorage.capture.messages import Conversation
 from moorage.capture.tree import CallTree, Node
+from moorage.engines.vllm.known import Known
 from moorage.errors import NotFoundError
 from moorage.gateway.faults import Fault
+from moorage.gateway.reading import Memo
 from moorage.pool.contract import Appended, Kind, NewTrajectory, Store, Trajectory
 
 __all__ = ["LiveSession", "LiveSessions", "Past"]
@@ -38,7 +39,18 @@ class Past:
 class LiveSession:
     """One session in memory. Changed only between awaits, so no lock is needed for matching."""
 
-    __slots__ = ("busy", "bytes", "conversation", "in_flight", "past", "system_key", "trajectory", "tree")
+    __slots__ = (
+        "_bytes",
+        "busy",
+        "counted",
+        "in_flight",
+        "known",
+        "memo",
+        "past",
+        "system_key",
+        "trajectory",
+        "tree",
+    )
 
     def __init__(self, trajectory: Trajectory, calls: Sequence[Call]) -> None:
         self.trajectory = trajectory
@@ -46,14 +58,24 @@ class LiveSession:
         self.past: dict[bytes, list[Past]] = {}
         self.in_flight: dict[bytes, list[tuple[bytes, asyncio.Future[None]]]] = {}
         """Retry key → the Idempotency digest of each such request, and what is done when it is."""
-        self.conversation: Conversation | None = None
-        """The last request's messages, so that the next one's need not be read again."""
+        self.memo: Memo | None = None
+        """The last chat request's text, so that the next one's need not be read whole."""
+        self.known: Known | None = None
+        """The last prompt's ids and their JSON text, for the same reason."""
         self.system_key: bytes | None = None
         """Of the last request (`moorage.gateway.passthrough.system_key`); None: there was none in this worker."""
         self.busy = 0
-        self.bytes = SESSION_BYTES
+        self._bytes = SESSION_BYTES
+        self.counted = 0
+        """What of `size_bytes` the worker's sum has."""
         for call in calls:
             self._take(call)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory."""
+        memo = self.memo.size_bytes if self.memo is not None else 0
+        return self._bytes + memo + (len(self.known.ids) + len(self.known.text) if self.known is not None else 0)
 
     def take(self, appended: Appended) -> list[Node]:
         """Put committed calls in."""
@@ -71,7 +93,7 @@ class LiveSession:
         node = self.tree.add(call, loose_reply_key=record.loose_reply_key, reasoning_digest=record.reasoning_digest)
         if record.retry_key and record.choice == 0 and record.delivered:
             self.past.setdefault(record.retry_key, []).append(Past(call.seq, record.idempotency_digest))
-        self.bytes += CALL_BYTES + len(record.delta) + len(record.completion)
+        self._bytes += CALL_BYTES + len(record.delta) + len(record.completion)
         return node
 
 
@@ -146,14 +168,19 @@ class LiveSessions:
         """Drop the copy: the next use reads the store."""
         live = self._live.pop(uid, None)
         if live is not None:
-            self._bytes -= live.bytes
+            self._bytes -= live.counted
 
-    def grew(self, live: LiveSession, before_bytes: int) -> None:
+    def grew(self, live: LiveSession) -> None:
         """A call was put in: drop the least recently used sessions while memory is over its limit."""
         if self._live.get(live.trajectory.uid) is not live:
             return
-        self._bytes += live.bytes - before_bytes
+        self._count(live)
         self._shrink()
+
+    def _count(self, live: LiveSession) -> None:
+        now = live.size_bytes
+        self._bytes += now - live.counted
+        live.counted = now
 
     async def _load(self, uid: str) -> LiveSession | None:
         """From the store, once however many ask."""
@@ -174,7 +201,8 @@ class LiveSessions:
         uid = live.trajectory.uid
         self.forget(uid)
         self._live[uid] = live
-        self._bytes += live.bytes
+        live.counted = 0
+        self._count(live)
         self._shrink()
         return live
 

@@ -41,11 +41,8 @@ class Log:
         """A request that was answered. `began`: of `time.perf_counter`."""
         if self._access:
             took_s = round(time.perf_counter() - began, 6)
-            self._write(
-                "info",
-                "request",
-                {"request_id": request_id, "method": method, "path": path, "status": status, "took_s": took_s},
-            )
+            fields = {"request_id": request_id, "method": method, "path": path, "status": status, "took_s": took_s}
+            self._write("info", "request", fields)
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

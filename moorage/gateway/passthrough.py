@@ -1,21 +1,23 @@
-"""A call whose prompt the engine renders: the request goes on with ids asked for, and what it really saw is recorded."""
+"""A call whose prompt the engine renders: the request goes on, ids asked for, and what it really saw is recorded."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
-from moorage.capture.messages import Conversation, read_conversation, tools_digest
+from moorage.capture.messages import tools_digest
 from moorage.capture.packing import count
 from moorage.capture.verdict import Facts
 from moorage.capture.verdict import place as tree_place
 from moorage.engines.vllm.ask import capture_body
+from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import MoorageError
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
 from moorage.gateway.commit import Asked, Placed, commit
+from moorage.gateway.reading import ChatRead
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.sse import error_frame
 from moorage.gateway.upstream import refuse_error, relay_error
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import StreamedAnswer
 
-__all__ = ["answer", "note_conversation", "place", "system_key"]
+__all__ = ["answer", "note_conversation", "place"]
 
 
 async def answer(call: ModelCall) -> Reply | Stream:
@@ -39,15 +41,17 @@ async def answer(call: ModelCall) -> Reply | Stream:
             call.path,
             lambda state: _body(call, state),
             model=call.model,
-            session=call.live.trajectory.uid,
+            session=call.uid,
             pin=call.pin,
         )
     )
     refuse_error(answered)
-    generation = read_chat(answered.body) if isinstance(call.ask, ChatAsk) else read_completion(answered.body)
+    read = read_chat if isinstance(call.ask, ChatAsk) else read_completion
+    generation = read(answered.body, known=call.live.known, top_logprobs=call.wants_logprobs)
     body = answered.body if gateway.settings.full_reply else client_reply(answered.body, call.ask)
     asked = call.asked()
     await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
+    _remember(call, generation)
     return Reply(200, body)
 
 
@@ -55,12 +59,12 @@ def place(call: ModelCall, asked: Asked, generation: Generation) -> Placed:
     """Where the engine's prompt stands among the session's calls; fills in the conversation of `asked`."""
     tree, tools = call.live.tree, tools_digest(asked.tools)
     matched, loose, replies = None, False, None
-    if isinstance(call.ask, ChatAsk):
-        conversation = read_conversation(call.ask.messages)
+    if call.read is not None:
+        conversation = call.read.conversation
         found = tree.match_either(conversation.keys, conversation.loose_keys, tools=tools)
         matched, covered, loose = found or (None, 0, False)
-        replies = _replies_after(call.ask.messages, covered)
-        note_conversation(asked, conversation, covered)
+        replies = _replies_after(conversation.messages, covered)
+        note_conversation(asked, call.read, covered)
     facts = Facts(
         tools_digest=tools,
         replies=replies,
@@ -80,28 +84,25 @@ def place(call: ModelCall, asked: Asked, generation: Generation) -> Placed:
     )
 
 
-def note_conversation(asked: Asked, conversation: Conversation, covered: int) -> None:
+def note_conversation(asked: Asked, read: ChatRead, covered: int) -> None:
     """The keys that the record keeps, and the messages that no matched node has."""
+    conversation = read.conversation
     asked.prompt_key = conversation.keys[-1]
     asked.loose_prompt_key = conversation.loose_keys[-1]
     asked.messages = conversation.messages[covered:]
-    asked.system_key = system_key(conversation)
-
-
-def system_key(conversation: Conversation) -> bytes:
-    """The key after the leading system messages; empty: there are none."""
-    leading = 0
-    for message in conversation.messages:
-        if message["role"] not in ("system", "developer"):
-            break
-        leading += 1
-    return conversation.keys[leading - 1] if leading else b""
+    asked.system_key = read.system_key
 
 
 def _replies_after(messages: list[dict[str, Any]], covered: int) -> int:
     """Assistant messages that no matched call accounts for; a beginning of the reply at the end is none."""
     rest = messages[covered:]
     return sum(message["role"] == "assistant" for message in rest[:-1])
+
+
+def _remember(call: ModelCall, generation: Generation) -> None:
+    """The next prompt begins with this one as a rule."""
+    known = call.live.known
+    call.live.known = known.up_to(generation.prompt) if known is not None else Known.of(generation.prompt)
 
 
 def _body(call: ModelCall, state: EndpointState) -> bytes:
@@ -115,7 +116,7 @@ async def _stream(call: ModelCall) -> Stream:
             call.path,
             lambda state: _body(call, state),
             model=call.model,
-            session=call.live.trajectory.uid,
+            session=call.uid,
             pin=call.pin,
         )
     )
@@ -127,7 +128,12 @@ async def _stream(call: ModelCall) -> Stream:
 
 async def _frames(call: ModelCall, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
-    capture = CaptureStream(call.ask, full_reply=call.gateway.settings.full_reply)
+    capture = CaptureStream(
+        call.ask,
+        full_reply=call.gateway.settings.full_reply,
+        known=call.live.known,
+        top_logprobs=call.wants_logprobs,
+    )
     settled = False
     try:
         async for piece in streamed.chunks():
@@ -162,3 +168,4 @@ async def _keep(call: ModelCall, generation: Generation, *, delivered: bool) -> 
     placed = place(call, asked, generation)
     body = whole_reply(call, generation) if delivered else None
     await commit(call.gateway, call.live, asked, generation, placed, body=body, delivered=delivered)
+    _remember(call, generation)

@@ -40,7 +40,7 @@ async def _frames(body: dict[str, Any], call: ModelCall) -> AsyncGenerator[bytes
         index, logprobs = choice["index"], choice.get("logprobs")
         said = {"delta": _delta(choice["message"])} if chat else {"text": choice["text"]}
         yield frame({**head, "choices": [{"index": index, **said, "logprobs": logprobs, "finish_reason": None}]})
-        end = {"delta": {}} if chat else {"text": ""}
+        end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         finish = choice.get("finish_reason")
         yield frame({**head, "choices": [{"index": index, **end, "logprobs": None, "finish_reason": finish}]})
     if call.ask.wants_usage:

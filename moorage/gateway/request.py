@@ -55,7 +55,10 @@ class Request:
 
         Raises BodyNotJson (400) and BodyWrong (422), the latter with a JSON pointer to what is wrong.
         """
-        raw = self.body if self.body.strip() or empty is None else empty
+        return self.decode_part(self.body if self.body.strip() or empty is None else empty, kind)
+
+    def decode_part(self, raw: bytes, kind: type[T]) -> T:
+        """The same for a part of the body."""
         try:
             return msgspec.json.decode(raw, type=kind)
         except msgspec.ValidationError as fault:

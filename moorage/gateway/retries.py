@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from moorage.capture.retry import RetryKey, choose, retry_evidence, retry_key
+from moorage.capture.retry import Begun, RetryKey, choose, retry_evidence
 from moorage.gateway.live import LiveSession
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.request import Request
@@ -18,10 +18,10 @@ from moorage.gateway.request import Request
 __all__ = ["answer_once", "retry_of"]
 
 
-def retry_of(request: Request, path: str) -> RetryKey:
-    """`path`: the route within the session, so that spellings of one route are one."""
-    evidence = retry_evidence(request.header(b"idempotency-key"), request.header(b"x-stainless-retry-count"))
-    return retry_key(path, request.body, evidence)
+def retry_of(request: Request, content: Begun) -> RetryKey:
+    """`content`: the digest of the route within the session and the whole body."""
+    key, count = request.header(b"idempotency-key"), request.header(b"x-stainless-retry-count")
+    return content.key(retry_evidence(key, count))
 
 
 async def answer_once(

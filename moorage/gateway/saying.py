@@ -59,9 +59,8 @@ def chat_logprobs(call: ModelCall, generation: Generation) -> list[Any] | None:
 def _token_logprobs(tokenizer: Tokenizer, choice: Sampled) -> list[dict[str, Any]]:
     tops = msgspec.json.decode(choice.top_logprobs) if choice.top_logprobs else []
     rows = []
-    for position, (token, logprob) in enumerate(
-        zip(unpack_ids(choice.ids), unpack_floats(choice.logprobs), strict=True)
-    ):
+    pairs = zip(unpack_ids(choice.ids), unpack_floats(choice.logprobs), strict=True)
+    for position, (token, logprob) in enumerate(pairs):
         top = tops[position] if position < len(tops) and tops[position] else {}
         rows.append({**_token(tokenizer, token, logprob), "top_logprobs": _tops(tokenizer, top)})
     return rows

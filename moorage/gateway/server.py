@@ -11,9 +11,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
+import uvloop
 
 from moorage.engines.fleet.endpoint import Endpoint
 from moorage.engines.fleet.fleet import Fleet
@@ -27,8 +29,6 @@ from moorage.gateway.tokenizer_choice import load_renderer
 from moorage.pool.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from moorage.pool.contract import Store
 
 __all__ = ["serve"]
@@ -49,8 +49,8 @@ def serve(
     Raises PreflightError for an address that needs keys, ConflictError for a port in use, and the store's faults.
     """
     refuse_open_address(settings.host)
-    with _bound(settings) as bound:
-        asyncio.run(_serve(settings, endpoints, bound, parser_python, listening), loop_factory=_loop_factory())
+    with _bound(settings) as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, endpoints, bound, parser_python, listening))
 
 
 def refuse_open_address(host: str) -> None:
@@ -167,10 +167,4 @@ def _store(settings: Settings) -> Store:
     scheme, _, place = settings.db.partition(":///")
     if scheme != "sqlite" or not place:
         raise UsageError(f"--db {settings.db!r}: write sqlite:///FILE", code="bad_value")
-    return SqliteStore(place, clock=time.time, new_id=lambda: uuid.uuid4().hex, max_attempts=settings.pool_max_attempts)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    import uvloop
-
-    return uvloop.new_event_loop
+    return SqliteStore(Path(place), max_attempts=settings.pool_max_attempts)

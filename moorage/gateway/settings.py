@@ -34,6 +34,8 @@ class Settings:
     """Claw-R1's leniency: unknown trajectories are accepted."""
     full_reply: bool = False
     """Leave ids and log probabilities that only the gateway asked for in the reply."""
+    escape_special: bool = False
+    """The text of special tokens in user content is encoded as plain text."""
     session_ttl_s: float | None = None
     """An idle session ends after this; None: never."""
     max_sessions: int = 100_000

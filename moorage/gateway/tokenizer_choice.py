@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moorage.engines.tokenizer_files import load_tokenizer
-from moorage.errors import MoorageError
+from moorage.errors import MoorageError, PreflightError
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.endpoint import Endpoint
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_tokenizer_folder", "load_renderer"]
 
-FILES = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-]
+FILES = ["tokenizer*.json", "chat_template.*", "generation_config.json"]
 
 
 def load_renderer(named: Path | None, endpoints: Sequence[Endpoint], environ: Mapping[str, str]) -> Renderer | None:
@@ -30,12 +24,18 @@ def load_renderer(named: Path | None, endpoints: Sequence[Endpoint], environ: Ma
     Raises PreflightError when `named` has no tokenizer that can be used.
     """
     from moorage.engines.rendering.plan import Renderer
+    from moorage.engines.rendering.template import ChatTemplate
 
     folder = find_tokenizer_folder(named, endpoints, environ)
     if folder is None:
         return None
     try:
-        return Renderer.of(load_tokenizer(folder))
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.template is None:
+            raise PreflightError(
+                f"{folder} has no chat template", code="template_missing", hint="use --mode passthrough"
+            )
+        return Renderer(tokenizer, ChatTemplate(tokenizer.template, tokenizer.named))
     except MoorageError:
         if named is not None:
             raise

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moorage.capture.retry import begin
 from moorage.gateway import exact, passthrough, replay
-from moorage.gateway.bodies import ChatAsk, CompletionAsk, read_chat, read_completion
+from moorage.gateway.bodies import ChatAsk, CompletionAsk, read_completion
 from moorage.gateway.call import ModelCall
 from moorage.gateway.faults import Fault
 from moorage.gateway.live import LiveSession
+from moorage.gateway.reading import read_in_session
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.request import Request
 from moorage.gateway.retries import answer_once, retry_of
@@ -31,17 +33,26 @@ async def take_turn(gateway: Gateway, live: LiveSession, request: Request, path:
 
     Raises Fault (400, 409), UpstreamError, and the faults of engines and store as they are.
     """
-    ask: ChatAsk | CompletionAsk = read_chat(request) if path == CHAT else read_completion(request)
-    retry = retry_of(request, path)
-    call = ModelCall(gateway=gateway, live=live, request=request, path=path, ask=ask, retry=retry)
+    call = _read(gateway, live, request, path)
 
     async def work() -> Reply | Stream:
         refuse_sealed(live)
-        if mode_of(gateway, live) == "exact" and not has_other_parts(ask):
+        if mode_of(gateway, live) == "exact" and not (call.read is not None and call.read.has_other_parts):
             return await exact.answer(call)
         return await passthrough.answer(call)
 
-    return await answer_once(live, retry, work, lambda seq: replay.reply_again(call, seq))
+    return await answer_once(live, call.retry, work, lambda seq: replay.reply_again(call, seq))
+
+
+def _read(gateway: Gateway, live: LiveSession, request: Request, path: str) -> ModelCall:
+    ask: ChatAsk | CompletionAsk
+    if path == COMPLETIONS:
+        ask, read, content = read_completion(request), None, begin(path).plus(request.body)
+    else:
+        read, live.memo = read_in_session(live.memo, request, path)
+        ask, content = read.ask, read.content(path, request.body)
+    retry = retry_of(request, content)
+    return ModelCall(gateway=gateway, live=live, request=request, path=path, ask=ask, read=read, retry=retry)
 
 
 def mode_of(gateway: Gateway, live: LiveSession) -> Mode:
@@ -57,15 +68,3 @@ def refuse_sealed(live: LiveSession) -> None:
     if live.trajectory.state == "complete":
         message = f"{live.trajectory.kind} {live.trajectory.uid} is complete: it takes no more calls"
         raise Fault(409, message, code="trajectory_complete")
-
-
-def has_other_parts(ask: ChatAsk | CompletionAsk) -> bool:
-    """Whether a message has image, audio or video parts: only the engine can turn those into tokens."""
-    if isinstance(ask, CompletionAsk):
-        return False
-    return any(
-        not isinstance(part, dict) or part.get("type", "text") != "text"
-        for message in ask.messages
-        if isinstance(message.get("content"), list)
-        for part in message["content"]
-    )

@@ -7,26 +7,11 @@ import re
 __all__ = ["RESERVED", "UID_RULE", "is_channel", "is_prompt_uid", "is_trajectory_uid", "is_uid"]
 
 RESERVED = frozenset(
-    [
-        "complete_trajectory",
-        "compute_reward",
-        "docs",
-        "generate",
-        "health",
-        "init_trajectory",
-        "metrics",
-        "openapi.json",
-        "pause",
-        "pool",
-        "ready",
-        "resume",
-        "servers",
-        "sessions",
-        "setup",
-        "submit_steps",
-        "v1",
-        "weights",
-    ]
+    (
+        *("complete_trajectory", "compute_reward", "docs", "generate", "health", "init_trajectory", "metrics"),
+        *("openapi.json", "pause", "pool", "ready", "resume", "servers", "sessions", "setup", "submit_steps"),
+        *("v1", "weights"),
+    )
 )
 """First parts of fixed paths: no trajectory is called so."""
 

@@ -9,6 +9,7 @@ from moorage.capture.call import Call
 from moorage.capture.node import Node
 from moorage.capture.packing import unpack_floats, unpack_ids
 from moorage.capture.tree import CallTree
+from moorage.errors import FailedError
 
 __all__ = ["MASKED", "NOT_SAMPLED", "nodes_of"]
 
@@ -31,6 +32,8 @@ def nodes_of(
     `decode` gives the text of ids, special tokens kept. A call's sampled tokens are unmasked in every node whose
     prompt has the call's whole path. Those of a call that did not reach its client stay masked, unless such calls are
     included. Where log probabilities are not known (`metadata.logprobs_unknown`), they are NOT_SAMPLED.
+
+    Raises FailedError for a record whose log probabilities are not as many as its tokens.
     """
     tree = CallTree()
     for call in calls:
@@ -56,10 +59,23 @@ def _tokens(
         if one.path_tokens > upto or not (one.delivered or include_undelivered):
             continue
         masked_tokens[one.prompt_tokens : one.path_tokens] = tokens[one.prompt_tokens : one.path_tokens]
-        packed = calls[one.seq].record.logprobs
-        if packed is not None:
-            logprobs[one.prompt_tokens : one.path_tokens] = unpack_floats(packed)
+        known = _logprobs(one, calls)
+        if known is not None:
+            logprobs[one.prompt_tokens : one.path_tokens] = known
     return {"full_text": decode(tokens), "tokens": tokens, "masked_tokens": masked_tokens, "logprobs": logprobs}
+
+
+def _logprobs(node: Node, calls: Sequence[Call]) -> list[float] | None:
+    """[C] one per sampled token, never filled up; None: not known."""
+    packed = calls[node.seq].record.logprobs
+    if packed is None:
+        return None
+    values = unpack_floats(packed)
+    sampled = node.path_tokens - node.prompt_tokens
+    if len(values) != sampled:
+        message = f"the call {node.call_id} has {len(values)} log probabilities for {sampled} sampled tokens"
+        raise FailedError(message, code="record_broken", hint="moor trace verify shows where the records are damaged")
+    return values
 
 
 def _metadata(node: Node, calls: Sequence[Call], track_tree: bool) -> dict[str, Any]:

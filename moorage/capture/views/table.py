@@ -24,7 +24,7 @@ def arrow_table(calls: Sequence[Call]) -> Any:
     pyarrow.
     """
     try:
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped]
     except ImportError:
         raise PreflightError(
             "an Arrow table needs pyarrow, which is not installed",

@@ -122,7 +122,7 @@ def _endpoints(args: argparse.Namespace, plane: Plane) -> list[Endpoint]:
         return upstreams.from_urls(args.upstream)
     if args.servers:
         return servers_file.read_servers(args.servers)
-    found = upstreams.from_entries(plane.registry.read().values())
+    found = upstreams.from_entries(plane.registry.read().services.values())
     if not found:
         raise UsageError(
             "no service of this registry can be asked",

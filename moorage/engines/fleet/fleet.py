@@ -126,7 +126,7 @@ class Fleet:
 
         Raises NoUpstream, NotFoundError (model, pin), and Unreachable, Broken or Silent of the last attempt.
         """
-        passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
+        passed = _passed_on(headers)
 
         async def once(state: EndpointState) -> Answer:
             silence_s = state.endpoint.timeout_s or self._silence_s
@@ -152,7 +152,7 @@ class Fleet:
 
         An error reply is given as it came: `await answer.read()` has its body.
         """
-        passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
+        passed = _passed_on(headers)
 
         async def once(state: EndpointState) -> StreamedAnswer:
             silence_s = state.endpoint.timeout_s or self._silence_s
@@ -231,13 +231,19 @@ class Fleet:
     # Changes.
 
     async def replace(self, endpoints: Iterable[Endpoint]) -> None:
-        """Other endpoints from now on. Those that stay keep their state; sessions of the others may end there."""
+        """Other endpoints from now on; none given, nothing changes.
+
+        Those that stay keep their state. The others take nothing new, and sessions that live there may end there.
+        """
+        wanted_endpoints = _once_each(endpoints)
+        if not wanted_endpoints:
+            return
         known = {state.url: state for state in self._states}
         wanted = [
             known.pop(endpoint.url)
             if endpoint.url in known and known[endpoint.url].endpoint == endpoint
             else EndpointState(endpoint, self._environ)
-            for endpoint in _once_each(endpoints)
+            for endpoint in wanted_endpoints
         ]
         for state in wanted:
             state.retired = False
@@ -268,6 +274,14 @@ class Fleet:
         except TimeoutError:
             return False
         return True
+
+
+def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Bodies are JSON unless the caller says otherwise; engines refuse a body that does not say what it is."""
+    passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
+    if not any(name == b"content-type" for name, _ in passed):
+        passed.append((b"content-type", b"application/json"))
+    return passed
 
 
 async def _drop(reply: Answer | StreamedAnswer, slots: Slots) -> None:

@@ -30,9 +30,11 @@ from moorage.capture.verdict import Boundary, Facts, place
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.escaping import Escape
 from moorage.engines.rendering.sentinel import Scene, mark_of
-from moorage.engines.rendering.splice import Splicer, SampledTurn
+from moorage.engines.rendering.splice import SampledTurn, Splicer
 from moorage.engines.rendering.tail import joint, tail_ids, window_of
 from moorage.engines.rendering.template import ChatTemplate
+from moorage.engines.rendering.textual import text_plan
+from moorage.engines.rendering.thoughts import thinks
 from moorage.engines.rendering.tokenizer import Tokenizer
 from moorage.engines.rendering.traits import Traits, probe
 from moorage.errors import UsageError
@@ -49,9 +51,7 @@ class Renderer:
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self._traits = {
-            with_tools: probe(template, tokenizer, with_tools=with_tools) for with_tools in (False, True)
-        }
+        self._traits = {with_tools: probe(template, tokenizer, with_tools=with_tools) for with_tools in (False, True)}
         self._windows = all(traits.windows for traits in self._traits.values())
 
     def plan(
@@ -65,6 +65,10 @@ class Renderer:
             raise UsageError("messages is empty", code="messages_empty", hint="send at least one message")
         tools = tools_digest(ask.tools) if ask.tools_digest is None else ask.tools_digest
         return _Planning(self, tree, ask, tools).run(recorded)
+
+    def text_plan(self, tree: CallTree, prompt: str | Sequence[int], *, prompt_limit: int | None = None) -> PromptPlan:
+        """The prompt of a text completion (`moorage.engines.rendering.textual`)."""
+        return text_plan(self.tokenizer, tree, prompt, prompt_limit=prompt_limit)
 
     def traits(self, tools: Sequence[Any] | None) -> Traits:
         """What is known of the template, with or without tools."""
@@ -158,9 +162,7 @@ class _Planning:
 
     def _joint(self, completion: list[int], tail: list[int]) -> tuple[int, int]:
         traits = self._traits
-        return joint(
-            completion, tail, eos_ids=self._tokenizer.eos_ids, closer=traits.closer, openers=traits.openers
-        )
+        return joint(completion, tail, eos_ids=self._tokenizer.eos_ids, closer=traits.closer, openers=traits.openers)
 
     def _reopen(self, matched: Node, covered: int) -> PromptPlan:
         """Go on with a sampled turn: its path, without the token that ended it."""
@@ -201,7 +203,7 @@ class _Planning:
         """Whether any turn on the way thought; what began in one call's prompt may end in its completion."""
         node: Node | None = matched
         while node is not None:
-            if node.reasoning_digest or b"</think>" in self._tokenizer.join_bytes(unpack_ids(node.completion)):
+            if node.reasoning_digest or thinks(self._tokenizer, unpack_ids(node.completion)):
                 return True
             node = node.parent
         return False
@@ -254,7 +256,9 @@ class _Planning:
 
     def _reads_as(self, recorded: Sequence[Mapping[str, Any]], covered: int) -> bool:
         """Whether the template writes the client's messages as it writes the recorded ones."""
-        scene = Scene(tools=self._scene.tools, add_generation_prompt=False, extra=self._scene.extra, now=self._scene.now)
+        scene = Scene(
+            tools=self._scene.tools, add_generation_prompt=False, extra=self._scene.extra, now=self._scene.now
+        )
         mine, theirs = self._ask.messages[:covered], [*recorded]
         return scene.render(self._template, mine) == scene.render(self._template, theirs)
 

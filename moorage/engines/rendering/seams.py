@@ -41,7 +41,10 @@ def _pre_tokenizer(part: dict[str, Any]) -> dict[str, Any] | None:
         prepends = part.get("prepend_scheme", "always") != "never" or part.get("add_prefix_space", False)
         if not prepends:
             return part
-        return {**{name: value for name, value in part.items() if name != "add_prefix_space"}, "prepend_scheme": "never"}
+        return {
+            **{name: value for name, value in part.items() if name != "add_prefix_space"},
+            "prepend_scheme": "never",
+        }
     if part.get("type") == "ByteLevel" and part.get("add_prefix_space"):
         return {**part, "add_prefix_space": False}
     return part

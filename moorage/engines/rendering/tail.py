@@ -15,7 +15,7 @@ from moorage.engines.rendering.sentinel import Scene, call_mark, content_mark
 from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["joint", "tail_ids", "window_of"]
+__all__ = ["has_calls", "joint", "tail_ids", "window_of"]
 
 MOST_OVERLAP_TOKENS = 8
 """How much of the tail a model may have written itself: the close, and with `ignore_eos` what follows it."""
@@ -39,7 +39,7 @@ def tail_ids(
     `end_ids`: those that end a turn; the tail of a turn that ends in a tool call is found by them.
     """
     message = messages[at]
-    if _has_calls(message):
+    if has_calls(message):
         # First with the calls in place: templates may look for them when they write a tool's result.
         after = _after_mark(template, scene, messages, at, call_mark(message, mark), mark)
         if after is not None:
@@ -98,7 +98,8 @@ def joint(
     return (1, 0) if last in openers else (0, 0)
 
 
-def _has_calls(message: Mapping[str, Any]) -> bool:
+def has_calls(message: Mapping[str, Any]) -> bool:
+    """Whether an assistant's message calls tools, as OpenAI writes it."""
     calls = message.get("tool_calls")
     last = calls[-1] if isinstance(calls, list) and calls else None
     return isinstance(last, dict) and isinstance(last.get("function"), dict)
@@ -112,5 +113,5 @@ def _after_mark(
         text = scene.render(template, [*messages[:at], marked, *messages[at + 1 :]])
     except TemplateFault:
         return None
-    before, found, after = text.partition(mark)
+    _, found, after = text.partition(mark)
     return after if found and mark not in after else None

@@ -86,7 +86,7 @@ class ChatTemplate:
         self._conversing = Conversing(takes_parts=True)
         said = "parts" + "probe"
         try:
-            text = self.render([{"role": "user", "content": said}], now=datetime(2026, 1, 1))  # noqa: DTZ001
+            text = self.render([{"role": "user", "content": said}], now=datetime(2026, 1, 1))
         except TemplateFault:
             return False
         return text.count(said) == 1 and "'text'" not in text and '"text"' not in text
@@ -97,7 +97,7 @@ class _Generation(jinja2.ext.Extension):
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.CallBlock:
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.CallBlock(self.call_method("_as_it_is"), [], [], body).set_lineno(line)

@@ -122,7 +122,7 @@ class Tokenizer:
 
     def in_vocabulary(self, ids: Iterable[int]) -> bool:
         """Whether every id has a token."""
-        return all(0 <= token_id and self._own.id_to_token(token_id) is not None for token_id in ids)
+        return all(token_id >= 0 and self._own.id_to_token(token_id) is not None for token_id in ids)
 
     def _encode_plain(self, by: tokenizers.Tokenizer, text: str) -> list[int]:
         by.encode_special_tokens = True

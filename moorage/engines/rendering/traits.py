@@ -19,7 +19,7 @@ from moorage.engines.rendering.tokenizer import Tokenizer
 
 __all__ = ["Traits", "probe"]
 
-PROBE_TIME = datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - templates write local time, and any will do
+PROBE_TIME = datetime(2026, 1, 2, 3, 4, 5)
 MARK = "Zqprobexq"
 TOOL = {
     "type": "function",

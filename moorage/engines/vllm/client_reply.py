@@ -17,6 +17,7 @@ PROMPT_IDS = b',"prompt_token_ids":'
 TOKEN_IDS = b',"token_ids":'
 LOGPROBS = b',"logprobs":'
 FINISH = b',"finish_reason":'
+NEAR_BYTES = 1024
 NULL = msgspec.Raw(b"null")
 
 
@@ -30,49 +31,47 @@ def client_reply(raw: bytes, asked: Asked) -> bytes:
 
 def _by_search(raw: bytes, *, ids: bool, logprobs: bool) -> bytes | None:
     """None: the reply is not laid out as vLLM does, or holds objects of unknown make, where a key may mean anything."""
-    if b'"choices":[{"index":' not in raw[:400] or b'_transfer_params":{' in raw:
+    if b'"choices":[{"index":' not in raw[:400]:
         return None
-    cuts: list[tuple[int, int]] = []
-    if ids:
-        _find_arrays(raw, TOKEN_IDS, cuts)
-        _find_arrays(raw, PROMPT_IDS, cuts)
-    if logprobs and not _find_logprobs(raw, cuts):
-        return None
-    cuts.sort()
+    keys = ((LOGPROBS,) if logprobs else ()) + ((TOKEN_IDS, PROMPT_IDS) if ids else ())
     pieces, at = [], 0
-    for start, end in cuts:
-        pieces.append(raw[at:start])
-        at = end
-    pieces.append(raw[at:])
-    return b"null".join(pieces)
-
-
-def _find_arrays(raw: bytes, key: bytes, cuts: list[tuple[int, int]]) -> None:
-    """The places of this key's arrays of numbers; a null is left as it is."""
-    at = raw.find(key)
-    while at >= 0:
-        start = at + len(key)
-        end = start
+    found = _next(raw, keys, at)
+    while found is not None:
+        start, key = found
+        start += len(key)
         if raw.startswith(b"[", start):
             end = raw.index(b"]", start) + 1
-            cuts.append((start, end))
-        at = raw.find(key, end)
-
-
-def _find_logprobs(raw: bytes, cuts: list[tuple[int, int]]) -> bool:
-    """The places of the choices' logprobs, each followed by its finish_reason; False when one is not."""
-    at = raw.find(LOGPROBS)
-    while at >= 0:
-        start = at + len(LOGPROBS)
-        end = start
-        if raw.startswith(b"{", start):
-            end = raw.find(FINISH, start)
+        elif key is LOGPROBS and raw.startswith(b"{", start):
             # No string of a token can hold this key, and no other key of a choice lies between the two.
+            end = raw.find(FINISH, start)
             if end < 0 or not raw.startswith(b"}", end - 1):
-                return False
-            cuts.append((start, end))
-        at = raw.find(LOGPROBS, end)
-    return True
+                return None
+        elif raw.startswith(b"null", start):
+            end = start + 4
+        else:
+            return None
+        pieces.append(raw[at:start])
+        at = end
+        found = _next(raw, keys, at)
+    pieces.append(raw[at:])
+    cut = b"null".join(pieces)
+    return None if b'_transfer_params":{' in cut else cut
+
+
+def _next(raw: bytes, keys: tuple[bytes, ...], at: int) -> tuple[int, bytes] | None:
+    """The first of the keys from `at` on, where it is and which; None: there is none.
+
+    They mostly stand close together: looking near first spares a search through all of a long prompt's ids.
+    """
+    for end in (at + NEAR_BYTES, len(raw)):
+        best: tuple[int, bytes] | None = None
+        for key in keys:
+            place = raw.find(key, at, end)
+            if place >= 0:
+                best, end = (place, key), place
+        if best is not None:
+            return best
+    return None
 
 
 def _by_fields(raw: bytes, *, ids: bool, logprobs: bool) -> bytes:

@@ -19,7 +19,16 @@ from moorage.engines.vllm.faults import AbortedByEngine, EngineGaveNoIds, ShortL
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.shapes import ChoiceSaid, LogprobsSaid, ReplySaid, TopsReply
 
-__all__ = ["check_end", "client_reply", "logprobs_of", "packed_ids", "read_chat", "read_completion", "read_generate"]
+__all__ = [
+    "check_end",
+    "client_reply",
+    "logprobs_of",
+    "packed_ids",
+    "read_chat",
+    "read_completion",
+    "read_generate",
+    "without_known",
+]
 
 PROMPT_IDS = b'"prompt_token_ids":['
 NO_REASONS = (None, "abort", "error")
@@ -97,7 +106,7 @@ def check_end(finish_reason: str | None) -> str:
 
 def _read(raw: bytes, known: Known | None) -> tuple[ReplySaid, bytes]:
     """The reply and its prompt's ids."""
-    cut = None if known is None or not known.ids else _without_known(raw, known.text)
+    cut = None if known is None or not known.ids else without_known(raw, known.text)
     said = _decode(raw if cut is None else cut)
     ids = said.prompt_token_ids
     if ids is None and said.choices:
@@ -106,7 +115,7 @@ def _read(raw: bytes, known: Known | None) -> tuple[ReplySaid, bytes]:
     return said, rest if known is None or cut is None else known.ids + rest
 
 
-def _without_known(raw: bytes, text: bytes) -> bytes | None:
+def without_known(raw: bytes, text: bytes) -> bytes | None:
     """The reply with the known ids cut out of the prompt's; None when they are not its beginning, or it is not clear.
 
     The key cannot lie inside a JSON string, whose quotes would be escaped; a second one would make it unclear.
@@ -132,11 +141,11 @@ def _decode(raw: bytes) -> ReplySaid:
 
 def _generation(said: ReplySaid, prompt: bytes, tops: Sequence[msgspec.Raw]) -> Generation:
     prompt_tokens = len(prompt) // 4
-    choices = [
+    choices = tuple(
         _sampled(choice, prompt_tokens, tops[position] if tops else None)
         for position, choice in enumerate(said.choices)
-    ]
-    return Generation(prompt=prompt, choices=tuple(choices), model=said.model or "", usage=said.usage)
+    )
+    return Generation(prompt=prompt, choices=choices, model=said.model or "", usage=said.usage)
 
 
 def _sampled(choice: ChoiceSaid, prompt_tokens: int, tops: msgspec.Raw | None) -> Sampled:

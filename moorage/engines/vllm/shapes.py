@@ -1,4 +1,4 @@
-"""The fields of vLLM's replies that are read. Chat, completions and generate share one shape; unknown fields pass by."""
+"""The fields of vLLM's replies that are read. Chat, completions and generate share a shape; unknown fields pass by."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ async def _event_frames(gateway: Gateway, channel: str | None, after: int | None
     try:
         yield b": moorage\n\n"
         while not gateway.stopping.is_set():
-            waiting = waiting or asyncio.ensure_future(source.__anext__())  # type: ignore[arg-type]
+            waiting = waiting or asyncio.ensure_future(source.__anext__())
             await asyncio.wait((waiting, stopping), timeout=COMMENT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             if not waiting.done():
                 yield b": still here\n\n"

@@ -11,12 +11,12 @@ from moorage.capture.packing import unpack_ids
 from moorage.capture.views.nodes import nodes_of
 from moorage.engines.parsing.names import REASONING_PARSERS, TOOL_PARSERS
 from moorage.gateway import exact, render_by_engine
-from moorage.gateway.bodies import read_chat
 from moorage.gateway.faults import Fault
+from moorage.gateway.reading import read_in_session
 from moorage.gateway.reply import Reply, Stream, json_reply
 from moorage.gateway.request import Request
 from moorage.gateway.routes.models_list import models_reply
-from moorage.gateway.turn import CHAT, COMPLETIONS, has_other_parts, mode_of, take_turn
+from moorage.gateway.turn import CHAT, COMPLETIONS, mode_of, take_turn
 from moorage.pool.contract import NewTrajectory
 
 if TYPE_CHECKING:
@@ -127,10 +127,10 @@ async def models(gateway: Gateway, request: Request) -> Reply:
 async def render(gateway: Gateway, request: Request) -> Reply:
     """`POST /{uuid}/v1/chat/completions/render`: exactly the ids that the same request would send; changes nothing."""
     live = await _live(gateway, request)
-    ask = read_chat(request)
-    if mode_of(gateway, live) != "exact" or has_other_parts(ask) or gateway.renderer is None:
-        return await render_by_engine.render(gateway, live, request, ask)
-    plan = await exact.plan_chat(gateway, live, ask)
+    read, _ = read_in_session(live.memo, request, CHAT)
+    if mode_of(gateway, live) != "exact" or read.has_other_parts or gateway.renderer is None:
+        return await render_by_engine.render(gateway, live, request, read.ask)
+    plan = await exact.plan_chat(gateway, live, read)
     ids = unpack_ids(plan.ids)
     text = gateway.renderer.tokenizer.decode(ids, skip_special=False)
     return json_reply({"prompt_text": text, "token_ids": ids, "num_tokens": len(ids)})

@@ -45,9 +45,7 @@ def last_call(transaction: Transaction, trajectory: int) -> tuple[int, int, byte
     return (0, -1, GENESIS) if row is None else (row[0] + 1, row[1], row[2])
 
 
-def _add(
-    transaction: Transaction, head: Head, draft: Draft, record: bytes, blobs: Mapping[bytes, bytes]
-) -> Call:
+def _add(transaction: Transaction, head: Head, draft: Draft, record: bytes, blobs: Mapping[bytes, bytes]) -> Call:
     chained = next_hash(head.hash, head.seq, record)
     flags = (LATE if head.late else 0) | (0 if draft.delivered else UNDELIVERED)
     transaction.add_call(

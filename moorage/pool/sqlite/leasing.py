@@ -93,6 +93,7 @@ def nack(transaction: Transaction, lease_ids: Sequence[str], delay_s: float, dro
 
 def sweep(transaction: Transaction) -> None:
     """Leases that are over by now: their rounds wait again, or are dropped."""
+    transaction.look_ahead = True
     due = transaction.execute(
         "SELECT lease_id FROM rounds WHERE state = 'leased' AND expires_at <= ? ORDER BY expires_at, id",
         (transaction.now,),
@@ -204,12 +205,9 @@ def _record(transaction: Transaction, ask: LeaseAsk, taken: Taken) -> None:
     transaction.event(
         "lease", taken.channel, prompt_uid=taken.prompt_uid, lease_id=taken.lease_id, consumer=ask.consumer
     )
-    transaction.due(taken.expires_at)
 
 
-def _lent(
-    transaction: Transaction, lease_ids: Sequence[str], allowed: Callable[[LeaseState], bool]
-) -> Iterator[_Lent]:
+def _lent(transaction: Transaction, lease_ids: Sequence[str], allowed: Callable[[LeaseState], bool]) -> Iterator[_Lent]:
     """All of them are looked at before the first is touched; each is read again then, for it may be named twice."""
     sweep(transaction)
     for lease_id in lease_ids:
@@ -232,18 +230,12 @@ def _find(transaction: Transaction, lease_id: str) -> _Lent:
 
 def _end_delivery(transaction: Transaction, lent: _Lent, *, not_before: float, drop: bool) -> None:
     state = after_delivery(lent.attempts, transaction.max_attempts, drop=drop)
-    transaction.execute(
-        "UPDATE rounds SET state = ?, not_before = ? WHERE id = ?", (state, not_before, lent.round_id)
-    )
+    transaction.execute("UPDATE rounds SET state = ?, not_before = ? WHERE id = ?", (state, not_before, lent.round_id))
     if state == "dropped":
         _event(transaction, "drop", lent)
         return
     transaction.group_changed = True
-    if not_before > transaction.now:
-        transaction.due(not_before)
 
 
 def _event(transaction: Transaction, kind: str, lent: _Lent) -> None:
-    transaction.event(
-        kind, lent.channel, prompt_uid=lent.prompt_uid, lease_id=lent.lease_id, consumer=lent.consumer
-    )
+    transaction.event(kind, lent.channel, prompt_uid=lent.prompt_uid, lease_id=lent.lease_id, consumer=lent.consumer)

@@ -6,16 +6,16 @@ path is looked at around every commit.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from moorage.errors import PreflightError
 from moorage.pool.faults import StoreFault
 from moorage.pool.sqlite.schema import PAGE_BYTES, migrate
 
-__all__ = ["BUSY_S", "Place"]
+__all__ = ["BUSY_S", "Identity", "Place", "is_busy"]
 
 BUSY_S = 10.0
 """How long a writer waits for another process's transaction."""
@@ -31,7 +31,7 @@ class Place:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._files = tuple(str(path) + end for end in ("", "-wal", "-shm"))
+        self._files = tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
 
     def create(self, now: float) -> sqlite3.Connection:
         """Open the file, made when missing, with the newest schema. Raises PreflightError when it cannot be used."""
@@ -60,9 +60,20 @@ class Place:
     def identity(self) -> Identity:
         """What stands behind the path now: the file, its log and its index. Raises StoreFault when one is missing."""
         try:
-            return tuple((found.st_dev, found.st_ino) for found in map(os.stat, self._files))
+            return tuple((found.st_dev, found.st_ino) for found in (file.stat() for file in self._files))
         except OSError as fault:
             raise self.fault(fault) from fault
+
+    def seen(self) -> Identity:
+        """The same for those who only read: the log and its index may be away while nobody has the file open."""
+        try:
+            found = [self.path.stat()]
+        except OSError as fault:
+            raise self.fault(fault) from fault
+        for beside in self._files[1:]:
+            with suppress(FileNotFoundError):
+                found.append(beside.stat())
+        return tuple((one.st_dev, one.st_ino) for one in found)
 
     def check(self, identity: Identity) -> None:
         """Raises StoreFault unless the path leads to the same files."""
@@ -136,7 +147,8 @@ def _enter_wal(db: sqlite3.Connection) -> None:
     deadline = time.monotonic() + BUSY_S
     while True:
         try:
-            db.execute("PRAGMA journal_mode = WAL")
+            if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                raise OSError("the file system has no shared memory for its log")
             return
         except sqlite3.OperationalError as fault:
             if not is_busy(fault) or time.monotonic() > deadline:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from moorage.pool.faults import StoreFault
 from moorage.pool.sqlite.place import Identity, Place
 
 __all__ = ["Readers"]
@@ -51,7 +50,7 @@ class Readers:
         return result
 
     def _borrow(self) -> tuple[Identity, sqlite3.Connection]:
-        now = self._place.identity()
+        now = self._place.seen()
         while True:
             try:
                 identity, db = self._idle.get_nowait()
@@ -60,8 +59,3 @@ class Readers:
             if identity == now:
                 return identity, db
             db.close()
-
-
-def unreadable(fault: Exception) -> StoreFault:
-    """A row that cannot be what was written."""
-    return StoreFault(f"a stored row cannot be read: {fault}", hint="the file is damaged")

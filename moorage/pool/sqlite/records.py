@@ -22,7 +22,7 @@ UNDELIVERED = 2
 
 COLUMNS = "id, seq, step_index, flags, reward, hash, record"
 
-_PIECE_BYTES = PAGE_BYTES // 4 - 60
+_PIECE_BYTES = PAGE_BYTES // 4 - 160
 _COMPRESS_FROM_BYTES = PAGE_BYTES // 8
 _PIECES_A_CALL = 1 << 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"

@@ -178,9 +178,7 @@ def complete(transaction: Transaction, uid: str, reward: float | None, channel: 
     return kept
 
 
-def complete_now(
-    transaction: Transaction, kept: Kept, reward: float | None = None, channel: str | None = None
-) -> Kept:
+def complete_now(transaction: Transaction, kept: Kept, reward: float | None = None, channel: str | None = None) -> Kept:
     """Its steps are what they will be: the group has one more to lease."""
     kept = fix(transaction, kept, channel)
     rows = transaction.execute(

@@ -91,8 +91,8 @@ class Transaction:
         self.max_attempts = max_attempts
         self.group_changed = False
         """Whether a group may have become ready."""
-        self.deadline: float | None = None
-        """When the next lease taken or delayed here falls due."""
+        self.look_ahead = False
+        """Whether the next deadline may be another one now."""
         self._calls: list[tuple[Any, ...]] = []
         self._pieces: list[tuple[int, bytes]] = []
         self._extras: list[tuple[int, bytes]] = []
@@ -122,11 +122,6 @@ class Transaction:
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (self.number(), kind, channel, self.now, trajectory_uid, prompt_uid, lease_id, consumer),
         )
-
-    def due(self, at: float) -> None:
-        """Remember that something is to be done then."""
-        if self.deadline is None or at < self.deadline:
-            self.deadline = at
 
     def add_call(
         self,
@@ -176,4 +171,4 @@ class Transaction:
 
     def drop_gathered(self) -> None:
         for rows in (self._calls, self._pieces, self._extras, self._blobs):
-            rows.clear()  # type: ignore[attr-defined]
+            rows.clear()

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from moorage.capture.call import Draft
@@ -37,7 +38,10 @@ class Committed(NamedTuple):
     """What a commit changed, for those who wait."""
 
     group_changed: bool
+    looked_ahead: bool
+    """Whether `deadline` was found out anew."""
     deadline: float | None
+    """When the next lease runs out or the next delay ends, of all processes' leases."""
 
 
 class _Append(NamedTuple):
@@ -115,7 +119,8 @@ class Writer:
             batch, last = self._gather()
             if batch:
                 outcomes, committed = self._commit(batch)
-                self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
+                with suppress(RuntimeError):  # the loop was closed first: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
             if last:
                 return
 
@@ -150,7 +155,8 @@ class Writer:
             transaction = self._begin(self._db)
             outcomes = [self._perform(transaction, asked.work) for asked in batch]
             transaction.flush()
-            deadline = next_deadline(transaction) if transaction.deadline is not None else None
+            looked_ahead = transaction.look_ahead
+            deadline = next_deadline(transaction) if looked_ahead else None
             transaction.execute("COMMIT")
             self._place.check(self._identity)
         except (sqlite3.Error, OSError, StoreFault) as fault:
@@ -160,7 +166,7 @@ class Writer:
         except Exception as fault:  # a fault of ours must not leave anybody waiting
             self._let_go()
             return [fault for _ in batch], None
-        return outcomes, Committed(transaction.group_changed, deadline)
+        return outcomes, Committed(transaction.group_changed, looked_ahead, deadline)
 
     def _begin(self, db: sqlite3.Connection | None) -> Transaction:
         assert db is not None
@@ -214,8 +220,6 @@ class Writer:
         self._knowledge.forget()
         if self._db is None:
             return
-        try:
+        with suppress(sqlite3.Error):
             self._db.close()  # an open transaction is undone
-        except sqlite3.Error:
-            pass
         self._db = None

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import MoorageError
+from moorage.errors import ConflictError, MoorageError
 from moorage.launch.observe import ask_platforms
 from moorage.launch.plane import Plane
 from moorage.launch.platforms.kubernetes.platform import Kubernetes
-from tests.contract.platform_contract import Start, ask, await_line, digest
-from tests.real.kubernetes.services import life_of, make, without_port
+from tests.contract.platform_contract import Start, answers, ask, await_line, digest
+from tests.real.kubernetes.services import life_of, make, submit, without_port
 from tests.real.parts.kubernetes_cluster import KubernetesCluster
 from tests.real.parts.kubernetes_objects import (
     get,
@@ -77,6 +77,21 @@ def test_addresses_are_those_of_the_access(platform: Kubernetes, start: Start, c
         assert (life.detail, life.fields) == (None, {"host_url": f"http://{host}:8080"})
     found = {item["job_id"]: item for item in platform.find()}
     assert found[balanced["job_id"]]["host_url"] == "http://lb.example:8080"
+
+
+def test_a_start_that_is_refused_leaves_the_tunnel_of_the_service_that_has_its_name(
+    platform: Kubernetes, start: Start
+) -> None:
+    entry = start(make())
+    await_line(platform, entry, "listening")
+    again = make(job_id=entry["job_id"])
+    again.label["job_id"] = entry["job_id"]
+    with pytest.raises(ConflictError) as caught:
+        submit(platform, again)
+    assert caught.value.code == "name_taken"
+    assert life_of(platform, entry).fields["tunnel"]["pid"] == entry["tunnel"]["pid"]
+    assert not answers(again.label)
+    assert ask(entry, "PATH") != digest("")
 
 
 def test_much_goes_through_a_tunnel_at_once(platform: Kubernetes, start: Start) -> None:

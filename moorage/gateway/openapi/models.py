@@ -1,0 +1,41 @@
+"""The open model routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moorage.gateway.openapi.operation import ENGINE_FAULTS, json_of, operation, ref, stream_of
+
+__all__ = ["paths"]
+
+ANSWER: dict[str, Any] = {"type": "object"}
+
+
+def paths() -> dict[str, Any]:
+    """By model name over all endpoints; nothing is recorded."""
+    listed = operation(
+        "Every model of every endpoint, once",
+        name="list_models",
+        tag="models",
+        problem=False,
+        reply=json_of("The models.", ref("ModelList")),
+    )
+    return {
+        "/v1/chat/completions": {"post": _passed("A chat completion", "chat")},
+        "/v1/completions": {"post": _passed("A text completion", "complete_text")},
+        "/v1/embeddings": {"post": _passed("Embeddings", "embed")},
+        "/v1/models": {"get": listed},
+    }
+
+
+def _passed(summary: str, name: str) -> dict[str, Any]:
+    return operation(
+        f"{summary}, passed on and back untouched",
+        name=name,
+        tag="models",
+        problem=False,
+        reply=stream_of("The engine's reply; events where `stream` was asked for.", ANSWER),
+        body="PassedBody",
+        faults=(400, 404, *ENGINE_FAULTS),
+        relays=True,
+    )

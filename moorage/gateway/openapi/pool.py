@@ -1,0 +1,97 @@
+"""The trainer's routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moorage.gateway.openapi.operation import json_of, operation, query, ref, stream_of
+
+__all__ = ["paths"]
+
+
+def paths() -> dict[str, Any]:
+    """Groups leased, acked and nacked; what is stored; what happens."""
+    settled: dict[str, Any] = {"faults": (400, 404, 409, 422, 503)}
+    leased = _of(
+        "Lease groups that are ready",
+        "lease",
+        json_of("One lease a group; none when nothing is ready.", ref("Leases")),
+        body="LeaseBody",
+        body_required=False,
+        faults=(400, 422, 503),
+    )
+    acked = _of(
+        "Done with these leases: all of them or none",
+        "ack",
+        json_of("How many.", ref("Acked")),
+        body="AckBody",
+        **settled,
+    )
+    nacked = _of(
+        "Give these groups back, or drop them",
+        "nack",
+        json_of("How many.", ref("Nacked")),
+        body="NackBody",
+        **settled,
+    )
+    return {
+        "/pool/lease": {"post": leased},
+        "/pool/ack": {"post": acked},
+        "/pool/nack": {"post": nacked},
+        **_read(),
+    }
+
+
+def _read() -> dict[str, Any]:
+    channel = query("channel", "This channel alone.", type="string")
+    uids = [query(name, "This one alone.", type="string") for name in ("trajectory_uid", "prompt_uid")]
+    state = query("state", "This state alone.", enum=["open", "complete"])
+    version = query("policy_version", "This weight version alone.", type="integer")
+    n_rollouts = query("n_rollouts", "What `ready` means.", type="integer", minimum=1)
+    paged = [
+        query("limit", "Rows a page.", type="integer", minimum=1, maximum=1000, default=200),
+        query("cursor", "`next_cursor` of the page before.", type="string"),
+    ]
+    after = query("cursor", "Replay what came after this event; 0: everything kept.", type="integer", minimum=0)
+    return {
+        "/pool/stats": {
+            "get": _of(
+                "Counts by channel",
+                "pool_stats",
+                json_of("By channel.", ref("Stats")),
+                parameters=(channel, n_rollouts),
+                faults=(422, 503),
+            )
+        },
+        "/pool/steps": {
+            "get": _of(
+                "Stored steps in commit order",
+                "pool_steps",
+                json_of("A page.", ref("StepPage")),
+                parameters=(channel, *uids, version, *paged),
+                faults=(400, 422, 503),
+            )
+        },
+        "/pool/trajectories": {
+            "get": _of(
+                "Trajectories, oldest first",
+                "pool_trajectories",
+                json_of("A page.", ref("TrajectoryPage")),
+                parameters=(channel, *uids, state, *paged),
+                faults=(400, 422, 503),
+            )
+        },
+        "/pool/events": {
+            "get": _of(
+                "What happens, as it happens",
+                "pool_events",
+                stream_of("Server-sent events, with a comment at least every 15 s."),
+                parameters=(channel, after),
+                faults=(422, 503),
+            )
+        },
+    }
+
+
+def _of(summary: str, name: str, reply: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    return operation(summary, name=name, tag="pool", problem=True, reply=reply, **rest)
