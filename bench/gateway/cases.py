@@ -101,6 +101,7 @@ def _pass_through(builder: _Builder, bodies: Bodies, size: Size) -> Case:
         "pass",
         "pass-through by model, 16 at once",
         [
+            *builder.contestant("direct", "direct", plain),
             *builder.contestant("nginx", "nginx", plain),
             *builder.contestant("moorage", "moorage", plain),
             *builder.contestant("vllm-router", "vllm-router", plain),

@@ -54,7 +54,8 @@ def main(argv: list[str]) -> int:
     figures = {**read_figures(cases, long), **lost}
     verdicts = judge(figures)
     print("\n\n".join([print_cases(cases), print_long(long), print_verdicts(verdicts, figures, missing)]))
-    print(f"\n{time.monotonic() - begun:.0f} s, {size.rounds} rounds; {', '.join(map(' '.join, versions.items()))}")
+    names = ", ".join(map(" ".join, versions.items()))
+    print(f"\n{time.monotonic() - begun:.0f} s, {args.rounds or size.rounds} rounds; {names}")
     if args.svg:
         args.svg.write_text(draw_cases(cases))
     if args.json:
@@ -114,7 +115,10 @@ def _measure_long(stacks: dict[str, Running], speech: Speech, size: Size, rounds
         if stack in stacks:
             _say(f"turn 200 against turn 5, {mode}")
             bodies = long_bodies(speech, mode)
-            found.append(run_long_sessions(mode, stacks[stack], bodies, size.long_sessions, rounds))
+            try:
+                found.append(run_long_sessions(mode, stacks[stack], bodies, size.long_sessions, rounds))
+            except RuntimeError as fault:
+                found.append(LongSessions(mode, errors=1, faults=[str(fault)]))
     return found
 
 

@@ -65,4 +65,5 @@ def _first_chunk(case: CaseResult | None) -> Mapping[str, float]:
 
 def _errors(cases: Sequence[CaseResult]) -> int:
     """Ours: what a peer cannot do is shown and is not our fault."""
-    return sum(case.errors(name) for case in cases for name in case.reports if name.startswith(OURS))
+    failed = sum(case.errors(name) for case in cases for name in case.reports if name.startswith(OURS))
+    return failed + sum(name.startswith(OURS) for case in cases for name in case.broken)

@@ -47,6 +47,8 @@ class CaseResult:
     name: str
     title: str
     reports: dict[str, list[Report]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    """Why a stack is not among the reports."""
     between: list[float] = field(default_factory=list)
     captured: dict[Path, int] = field(default_factory=dict)
     """Calls answered by those that capture, warm-ups included, by store."""
@@ -77,12 +79,20 @@ class CaseResult:
 
 
 def run_case(case: Case, rounds: int) -> CaseResult:
-    """Forwards and backwards in turn, so that what drifts touches all alike."""
+    """Forwards and backwards in turn, so that what drifts touches all alike.
+
+    A stack that cannot do the case is left out of it from then on, and the result says why.
+    """
     result = CaseResult(case.name, case.title, {contestant.name: [] for contestant in case.contestants})
     by_name = {contestant.name: contestant for contestant in case.contestants}
     for number in range(rounds):
-        for name in order_of_round(list(by_name), number):
-            report = run_contestant(by_name[name])
+        for name in order_of_round(list(result.reports), number):
+            try:
+                report = run_contestant(by_name[name])
+            except RuntimeError as fault:
+                del result.reports[name]
+                result.broken[name] = str(fault)
+                continue
             result.reports[name].append(report)
             running = by_name[name].running
             if by_name[name].captures and running and running.store:

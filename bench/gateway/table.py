@@ -23,6 +23,7 @@ def print_long(results: Sequence[LongSessions]) -> str:
     """Turn 5 and turn 200, side by side."""
     lines = ["turn 200 of a session against turn 5, a call"]
     for result in results:
+        lines += [f"  {result.mode:12} {fault}" for fault in result.faults[:3]]
         for turn, captured in result.captured_us.items():
             if not captured:
                 continue
@@ -44,7 +45,7 @@ def print_verdicts(verdicts: Sequence[Verdict], figures: Mapping[str, float], mi
         measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"
         share = "" if verdict.share is None else f"{verdict.share:5.2f} of it"
         lines.append(
-            f"  {target.words.ljust(width)}  {measured:>8}  at most {target.limit:.3g} {target.unit:10}  "
+            f"  {target.words.ljust(width)}  {measured:>8}  at most {target.limit:<6.3g} {target.unit:10}  "
             f"{share:12}  {verdict.state}"
         )
     if "alone/added_ms" in figures:
@@ -74,4 +75,5 @@ def _print_case(case: CaseResult) -> str:
         )
         lines.append(f"  {name:18}" + "".join(f"{cell:>10}" for cell in cells))
         lines += [f"      {fault}" for report in reports for fault in report.faults][:2]
+    lines += [f"  {name:18}  broken: {fault}" for name, fault in case.broken.items()]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from moorage.capture.packing import ID_BYTES, common_prefix, count
 
-__all__ = ["Place", "Strand", "insert", "read_path", "walk"]
+__all__ = ["Place", "Strand", "begins", "insert", "read_path", "walk"]
 
 
 class Strand:
@@ -96,6 +96,21 @@ def read_path(place: Place, start: int = 0) -> bytes:
             end = low
         above = above.parent
     return b"".join(reversed(pieces))
+
+
+def begins(place: Place, prompt: bytes) -> bool:
+    """Whether [P] `prompt` begins with all tokens up to the place; compared where they lie, without a copy."""
+    strand, end = place
+    if len(prompt) < end * ID_BYTES:
+        return False
+    above: Strand | None = strand
+    while above is not None:
+        if end > above.start:
+            if not prompt.startswith(memoryview(above.ids)[: (end - above.start) * ID_BYTES], above.start * ID_BYTES):
+                return False
+            end = above.start
+        above = above.parent
+    return True
 
 
 def _owner(place: Place) -> Place:

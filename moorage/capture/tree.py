@@ -7,13 +7,13 @@ Adding, finding and reading cost what the new turn adds, and one pass over the p
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from moorage.capture.call import Call
 from moorage.capture.node import Node
 from moorage.capture.packing import ID_BYTES, common_prefix, count
-from moorage.capture.strand import Place, Strand, insert, read_path, walk
+from moorage.capture.strand import Place, Strand, begins, insert, read_path, walk
 
 __all__ = ["CallTree", "Node"]
 
@@ -48,7 +48,7 @@ class CallTree:
             node.loose_reply_key = node.reply_key if loose_reply_key == node.reply_key else loose_reply_key
         node.reasoning_digest = reasoning_digest or node.reasoning_digest
         self._nodes.append(node)
-        insort(strand.seqs, node.seq, key=self._end_of)
+        strand.seqs.insert(self._ending_by(strand, node.path_tokens), node.seq)
         self._index(node)
         return node
 
@@ -70,9 +70,13 @@ class CallTree:
         """[prompt_tokens] uint32."""
         return read_path((node.strand, node.prompt_tokens))
 
+    def begins(self, node: Node, prompt: bytes) -> bool:
+        """Whether [P] `prompt` begins with the node's whole path."""
+        return begins((node.strand, node.path_tokens), prompt)
+
     def shared(self, node: Node, prompt: bytes) -> int:
-        """How many leading tokens of `prompt` are the node's path's."""
-        return common_prefix(self.path(node), prompt)
+        """How many leading tokens of [P] `prompt` are the node's path's."""
+        return node.path_tokens if self.begins(node, prompt) else common_prefix(self.path(node), prompt)
 
     def match(self, keys: Sequence[bytes], *, tools: bytes | None = None) -> tuple[Node, int] | None:
         """The node whose conversation is the longest beginning of the request's, and its length in messages.
@@ -117,7 +121,7 @@ class CallTree:
             return parted
         if whole is not None:
             return whole, whole.path_tokens
-        return self._best_at(strand, bisect_left(strand.seqs, shared, key=self._end_of)), shared
+        return self._best_at(strand, self._ending_by(strand, shared)), shared
 
     def whole_prefix(self, prompt: bytes) -> Node | None:
         """The deepest node whose whole path begins the prompt; None: there is none."""
@@ -186,12 +190,18 @@ class CallTree:
     def _end_of(self, seq: int) -> int:
         return self._nodes[seq].path_tokens
 
+    def _ending_by(self, strand: Strand, position: int) -> int:
+        """How many of the strand's nodes end at or before `position`."""
+        seqs = strand.seqs
+        if not seqs or self._nodes[seqs[-1]].path_tokens <= position:
+            return len(seqs)  # as always when a conversation goes on
+        return bisect_right(seqs, position, key=self._end_of)
+
     def _deepest(self, steps: list[Place]) -> Node | None:
         for strand, left_at in reversed(steps):
-            at = bisect_right(strand.seqs, left_at, key=self._end_of)
+            at = self._ending_by(strand, left_at)
             if at and strand.parent is not None:
-                end = self._end_of(strand.seqs[at - 1])
-                return self._best_at(strand, bisect_left(strand.seqs, end, key=self._end_of))
+                return self._best_at(strand, at - 1)
         return None
 
     def _parted(self, steps: list[Place], beyond: int, length: int) -> tuple[Node, int] | None:
@@ -202,7 +212,7 @@ class CallTree:
         for strand, left_at in reversed(steps):
             if left_at <= beyond:
                 return None
-            at = bisect_right(strand.seqs, left_at, key=self._end_of)
+            at = self._ending_by(strand, left_at)
             if at < len(strand.seqs):
                 node = self._best_at(strand, at)
                 if beyond < node.prompt_tokens <= left_at and node.prompt_tokens < length:
@@ -211,9 +221,14 @@ class CallTree:
 
     def _best_at(self, strand: Strand, at: int) -> Node:
         """The preferred one of the nodes that end where the strand's node number `at` does."""
-        end = self._end_of(strand.seqs[at])
-        upto = bisect_right(strand.seqs, end, key=self._end_of)
-        return _preferred([self._nodes[seq] for seq in strand.seqs[at:upto]], None)
+        nodes, seqs = self._nodes, strand.seqs
+        end = nodes[seqs[at]].path_tokens
+        first, last = at, at
+        while first > 0 and nodes[seqs[first - 1]].path_tokens == end:
+            first -= 1
+        while last + 1 < len(seqs) and nodes[seqs[last + 1]].path_tokens == end:
+            last += 1
+        return _preferred([nodes[seq] for seq in seqs[first : last + 1]], None)
 
 
 def _preferred(nodes: Sequence[Node], tools: bytes | None) -> Node:

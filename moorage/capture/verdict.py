@@ -102,7 +102,7 @@ def _kept(tree: CallTree, prompt: bytes, matched: Node, parent: Node | None, kee
     """Whether the prompt begins with the path of the matched node, or of another sample that reads the same."""
     if parent is not None and keep == parent.path_tokens and parent.reply_key == matched.reply_key:
         return True
-    return prompt.startswith(tree.path(matched))
+    return tree.begins(matched, prompt)
 
 
 def _why(matched: Node, shared: int, prompt_tokens: int, facts: Facts) -> Reason:

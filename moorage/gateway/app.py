@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from moorage.gateway.faults import ClientGone, Fault, Shape, UpstreamError, reply_of
@@ -22,11 +21,10 @@ __all__ = ["App"]
 
 
 class App:
-    """The gateway as an ASGI application. `new_id()` names a request that brought no `x-request-id`."""
+    """The gateway as an ASGI application."""
 
-    def __init__(self, gateway: Gateway, new_id: Callable[[], str]) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -35,9 +33,9 @@ class App:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         began = time.perf_counter()
-        request_id = _given_id(scope) or self._new_id()
+        request_id = _given_id(scope) or self._gateway.new_id()
         route: Route | None = None
-        self._gateway.metrics.in_flight.inc()
+        self._gateway.metrics.in_flight += 1
         status = 499
         try:
             route, params = find_route(scope["method"], scope["path"])
@@ -47,7 +45,7 @@ class App:
         except Exception as fault:
             status = await self._tell(fault, route.shape if route else "openai", request_id, scope, send)
         finally:
-            self._gateway.metrics.in_flight.dec()
+            self._gateway.metrics.in_flight -= 1
             name = route.name if route else "unknown"
             self._gateway.metrics.answered(name, status, time.perf_counter() - began)
             self._gateway.log.access(request_id, scope["method"], scope["path"], status, began)

@@ -55,7 +55,7 @@ class ChatAsk(ModelAsk, frozen=True, kw_only=True):
 class CompletionAsk(ModelAsk, frozen=True, kw_only=True):
     """`/v1/completions`. `prompt`: text, or token ids."""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: str | list[Any]
     logprobs: int | None = None
     echo: bool | None = None
 
@@ -85,8 +85,8 @@ def read_completion(request: Request) -> CompletionAsk:
     if isinstance(ask.prompt, list):
         if any(isinstance(part, str | list) for part in ask.prompt):
             raise Fault(400, "a session takes one prompt a request", code="several_prompts", param="prompt")
-        if any(not 0 <= part < 2**32 for part in ask.prompt if isinstance(part, int)):
-            raise Fault(400, "token ids are between 0 and 2^32", code="ids_out_of_range", param="prompt")
+        if any(type(part) is not int or not 0 <= part < 2**32 for part in ask.prompt):
+            raise Fault(400, "token ids are whole numbers from 0 to 2^32", code="ids_out_of_range", param="prompt")
     if not ask.prompt:
         raise Fault(400, "prompt is empty", code="prompt_empty", param="prompt")
     _check(ask)

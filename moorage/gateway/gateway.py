@@ -38,6 +38,7 @@ class Gateway:
         load_renderer: Callable[[], Renderer | None],
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        new_uid: Callable[[], str],
         log: Log,
     ) -> None:
         self.settings = settings
@@ -47,6 +48,9 @@ class Gateway:
         self.renderer: Renderer | None = None
         self.clock = clock
         self.new_id = new_id
+        """For calls and requests: unique."""
+        self.new_uid = new_uid
+        """For sessions and trajectories, 32 hexadecimal digits: unguessable too."""
         self.log = log
         self.metrics = Metrics()
         self.weight_version: int | None = None

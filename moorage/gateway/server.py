@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +22,7 @@ from moorage.engines.parsing.process import ParserProcess
 from moorage.errors import ConflictError, PreflightError, UsageError
 from moorage.gateway.app import App
 from moorage.gateway.gateway import Gateway
+from moorage.gateway.ids import cheap_ids, uuid_hex
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
 from moorage.gateway.tokenizer_choice import load_renderer
@@ -83,13 +83,14 @@ async def _serve(
         parser=ParserProcess(parser_python, settings.tokenizer_path),
         load_renderer=lambda: load_renderer(settings.tokenizer_path, endpoints, os.environ),
         clock=time.time,
-        new_id=lambda: uuid.uuid4().hex,
+        new_id=cheap_ids(),
+        new_uid=uuid_hex,
         log=log,
     )
     await gateway.start()
     try:
         config = uvicorn.Config(
-            App(gateway, gateway.new_id),
+            App(gateway),
             lifespan="off",
             http="httptools",
             loop="none",
@@ -97,6 +98,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=DRAIN_S,
             h11_max_incomplete_event_size=65536,

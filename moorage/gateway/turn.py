@@ -36,7 +36,8 @@ async def take_turn(gateway: Gateway, live: LiveSession, request: Request, path:
     call = _read(gateway, live, request, path)
 
     async def work() -> Reply | Stream:
-        refuse_sealed(live)
+        if not gateway.settings.compat_claw:
+            refuse_sealed(live)
         if mode_of(gateway, live) == "exact" and not (call.read is not None and call.read.has_other_parts):
             return await exact.answer(call)
         return await passthrough.answer(call)

@@ -78,7 +78,7 @@ class StubThread:
 class GatewayProcess:
     """`moor gateway` on a free port. `url` is where it answers."""
 
-    def __init__(self, stub: StubThread, db: Path, *flags: str, port: int = 0) -> None:
+    def __init__(self, stub: StubThread, db: Path, *flags: str, port: int = 0, until_ready: bool = True) -> None:
         self.stub = stub
         self.db = db
         self.said: list[str] = []
@@ -97,7 +97,8 @@ class GatewayProcess:
         threading.Thread(target=self._read, daemon=True).start()
         self.http = requests.Session()
         self.url = self._listening()
-        wait_until(lambda: self.get("/ready").status_code == 200)
+        if until_ready:
+            wait_until(lambda: self.get("/ready").status_code == 200)
 
     @property
     def port(self) -> int:

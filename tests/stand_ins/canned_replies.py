@@ -32,6 +32,7 @@ class CannedReplies:
         self.text = "".join(self.words)
         self._chat: dict[int, bytes] = {}
         self._streams: dict[int, StubReply] = {}
+        self._completion_events: list[bytes] = []
         around = _dump(self._completion("@")).split(b'"@"')
         self._completion_head, self._completion_tail = around
         self._generate = _dump(self._generated())
@@ -48,6 +49,8 @@ class CannedReplies:
             return self._chat_stream(turn) if streamed else self._chat_reply(turn)
         ids = _lift(body, b'"prompt":') or _lift(body, b'"prompt_token_ids":') or b"[1,2,3]"
         if path == "/v1/completions":
+            if streamed:
+                return self._completion_stream(ids)
             return StubReply(200, self._completion_head + ids + self._completion_tail)
         if path == "/inference/v1/generate":
             return StubReply(200, self._generate)
@@ -108,6 +111,24 @@ class CannedReplies:
             reply.ready = reply.encoded()
             self._streams[turn] = reply
         return self._streams[turn]
+
+    def _completion_stream(self, ids: bytes) -> StubReply:
+        """Only the first event depends on the request: it repeats the prompt."""
+        if not self._completion_events:
+            head = {"id": "cmpl-bcda8099", "object": "text_completion", "created": 1795277635, "model": self._model}
+            last = len(self.sampled) - 1
+            for at, (token, logprob) in enumerate(zip(self.sampled, self.logprobs, strict=True)):
+                text = self.words[at] if at < last else "<|im_end|>"
+                logprobs = {"text_offset": [at], "token_logprobs": [logprob], "tokens": [text]}
+                logprobs["top_logprobs"] = [{text: logprob}]
+                choice = {"index": 0, "text": text if at < last else "", "logprobs": logprobs}
+                choice |= {"finish_reason": None if at < last else "stop", "stop_reason": None}
+                choice |= {"prompt_token_ids": None if at else "@", "token_ids": [token]}
+                self._completion_events.append(b"data: " + _dump(head | {"choices": [choice]}) + b"\n\n")
+            usage = head | {"choices": [], "usage": self._usage(len(self.first)), "system_fingerprint": "vllm-stub"}
+            self._completion_events += [b"data: " + _dump(usage) + b"\n\n", DONE]
+        first, *rest = self._completion_events
+        return StubReply(200, chunks=[first.replace(b'"@"', ids), *rest])
 
     def _chunk(self, delta: dict[str, Any] | None, rest: dict[str, Any], **fields: Any) -> bytes:
         choices = [] if delta is None else [{"index": 0, "delta": delta, **rest}]

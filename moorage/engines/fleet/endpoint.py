@@ -50,16 +50,19 @@ class Endpoint:
         return self.server_type in ("vllm", "sglang")
 
     def key(self, environ: Mapping[str, str]) -> str | None:
-        """The key's value; None: none is sent. Raises PreflightError for a variable that is not set."""
-        if self.api_key:
-            return self.api_key
-        if self.api_key_env is None:
-            return None
-        value = environ.get(self.api_key_env)
-        if not value:
-            raise PreflightError(
-                f"{self.api_key_env} is not set, and {self.base_url} needs it",
-                code="api_key_missing",
-                hint=f"export {self.api_key_env}",
-            )
-        return value
+        """The key's value; None: none is sent.
+
+        Raises PreflightError for a variable that is not set, and for a value that could not stand in a header.
+        """
+        value = self.api_key
+        if not value and self.api_key_env is not None:
+            value = environ.get(self.api_key_env)
+            if not value:
+                raise PreflightError(
+                    f"{self.api_key_env} is not set, and {self.base_url} needs it",
+                    code="api_key_missing",
+                    hint=f"export {self.api_key_env}",
+                )
+        if value and not (value.isascii() and value.isprintable() and " " not in value):
+            raise PreflightError(f"the key for {self.base_url} cannot stand in a header", code="api_key_unusable")
+        return value or None

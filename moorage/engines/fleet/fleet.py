@@ -176,6 +176,9 @@ class Fleet:
         fault: Unreachable | Broken | None = None
         while True:
             state = self._choose(model, session, pin, failed)
+            if state is None and model is not None and not failed:
+                await self._watch.refresh_models(self._states)
+                state = self._choose(model, session, pin, failed)
             if state is None:
                 raise fault or self._nobody(model, pin)
             slots = state.train if lane == "train" else state.evaluation

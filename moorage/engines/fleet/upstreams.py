@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from moorage.engines.fleet.endpoint import Endpoint, ServerType
@@ -25,8 +25,13 @@ def from_urls(urls: str) -> list[Endpoint]:
     return list({endpoint.url: endpoint for endpoint in endpoints}.values())
 
 
-def from_entries(entries: Iterable[Mapping[str, Any]]) -> list[Endpoint]:
-    """Of the registry's entries: live engines with an address. Entries are read defensively: others write them too."""
+def from_entries(
+    entries: Iterable[Mapping[str, Any]], *, key_of: Callable[[Mapping[str, Any]], str | None] | None = None
+) -> list[Endpoint]:
+    """Of the registry's entries: live engines with an address. Entries are read defensively: others write them too.
+
+    `key_of` finds the key of a service that wants one; without it the variable that the entry names is read.
+    """
     endpoints: dict[str, Endpoint] = {}
     for entry in entries:
         kind, host_url = ENGINES.get(str(entry.get("network_arch"))), entry.get("host_url")
@@ -36,12 +41,13 @@ def from_entries(entries: Iterable[Mapping[str, Any]]) -> list[Endpoint]:
             origin = Origin.parse(host_url)
         except UsageError:
             continue
-        name, key_env = entry.get("served_model_name"), entry.get("api_key_env")
+        name, key_env = entry.get("served_model_name"), entry.get("token_env")
         endpoints[origin.url] = Endpoint(
             origin=origin,
             base_url=host_url,
             server_type=kind,
             model_name=name if isinstance(name, str) else None,
-            api_key_env=key_env if isinstance(key_env, str) else None,
+            api_key=None if key_of is None else key_of(entry),
+            api_key_env=key_env if key_of is None and isinstance(key_env, str) and key_env else None,
         )
     return list(endpoints.values())

@@ -16,6 +16,8 @@ from moorage.errors import MoorageError
 __all__ = ["Watch"]
 
 MODELS_EVERY_S = 30.0
+MODELS_AT_ONCE_S = 1.0
+"""A request for an unknown model asks again, but not more often than this."""
 
 
 class _Model(msgspec.Struct):
@@ -63,6 +65,17 @@ class Watch:
         if bell is not None:
             bell.set()
 
+    async def refresh_models(self, states: Iterable[EndpointState]) -> None:
+        """Ask the healthy ones what they serve, at the same time: an adapter may have been loaded just now."""
+        now_s = self._clock()
+        due = [
+            state
+            for state in states
+            if state.healthy
+            and (state.asked_for_models_at is None or now_s - state.asked_for_models_at >= MODELS_AT_ONCE_S)
+        ]
+        await asyncio.gather(*(self._ask_for_models(state) for state in due))
+
     async def probe(self, state: EndpointState) -> None:
         """Look once."""
         if not state.endpoint.health_check:
@@ -89,12 +102,14 @@ class Watch:
 
     async def _keep_looking(self, state: EndpointState) -> None:
         bell = self._bells[state]
-        while True:
+        while not (state.retired and not state.sessions and not state.in_flight):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await bell.wait()
             bell.clear()
             await self.probe(state)
+        self._tasks.pop(state, None)
+        self._bells.pop(state, None)
 
     async def _ask_for_models(self, state: EndpointState) -> None:
         state.asked_for_models_at = self._clock()

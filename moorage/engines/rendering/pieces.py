@@ -6,14 +6,13 @@ vocabulary writes a space as U+2581 and a lone byte as <0xE2>. Added tokens are 
 
 from __future__ import annotations
 
-import re
+import codecs
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tokenizers
 
 __all__ = ["PieceBytes"]
-
-_LONE_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>\Z")
 
 
 class PieceBytes:
@@ -26,6 +25,7 @@ class PieceBytes:
         self._byte_level = "ByteLevel" in decoders
         self._byte_fallback = "ByteFallback" in decoders
         self._letters = _byte_letters() if self._byte_level else {}
+        self._lone_bytes = frozenset(_lone_bytes(tokenizer)) if self._byte_fallback else frozenset()
         self._known: dict[int, bytes] = {}
 
     def of(self, token_id: int) -> bytes:
@@ -34,6 +34,34 @@ class PieceBytes:
         if known is None:
             known = self._known[token_id] = self._look_up(token_id)
         return known
+
+    def follow(self, pending: bytes, ids: Iterable[int]) -> tuple[str, bytes]:
+        """The text of [N] ids after `pending`, and the bytes at their end that may become a character with the next.
+
+        As the library decodes: a byte-level vocabulary replaces what is no UTF-8 by its longest beginnings, a
+        vocabulary with lone bytes replaces each byte of a run that is not all UTF-8.
+        """
+        if not self._byte_fallback:
+            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+            text = decoder.decode(pending + b"".join(map(self.of, ids)))
+            return text, decoder.getstate()[0]
+        text, run = "", pending
+        for token_id in ids:
+            if token_id in self._lone_bytes:
+                run += self.of(token_id)
+            else:
+                text += self.finish(run) + self.of(token_id).decode(errors="replace")
+                run = b""
+        return text, run
+
+    def finish(self, pending: bytes) -> str:
+        """The text of bytes that nothing comes after."""
+        if not self._byte_fallback:
+            return pending.decode(errors="replace")
+        try:
+            return pending.decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(pending)
 
     def _look_up(self, token_id: int) -> bytes:
         text = self._added.get(token_id)
@@ -44,15 +72,21 @@ class PieceBytes:
             return b""
         if self._byte_level:
             return b"".join(_byte(letter, self._letters) for letter in text)
-        lone = _LONE_BYTE.match(text) if self._byte_fallback else None
-        if lone is not None:
-            return bytes([int(lone[1], 16)])
+        if token_id in self._lone_bytes:
+            return bytes([int(text[3:5], 16)])
         return text.replace("\u2581", " ").encode(errors="replace")
 
 
 def _byte(letter: str, letters: dict[str, int]) -> bytes:
     byte = letters.get(letter)
     return letter.encode() if byte is None else bytes([byte])
+
+
+def _lone_bytes(tokenizer: tokenizers.Tokenizer) -> Iterator[int]:
+    for byte in range(0x100):
+        token_id = tokenizer.token_to_id(f"<0x{byte:02X}>")
+        if token_id is not None:
+            yield token_id
 
 
 def _kinds(part: dict[str, Any] | None, several: str) -> set[str]:

@@ -51,8 +51,12 @@ class Renderer:
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
-        self._traits = {with_tools: probe(template, tokenizer, with_tools=with_tools) for with_tools in (False, True)}
-        self._windows = all(traits.windows for traits in self._traits.values())
+        self._traits = {
+            (with_tools, with_system): probe(template, tokenizer, with_tools=with_tools, with_system=with_system)
+            for with_tools in (False, True)
+            for with_system in (False, True)
+        }
+        self._windows = True
 
     def plan(
         self, tree: CallTree, ask: PromptAsk, *, recorded: Sequence[Mapping[str, Any]] | None = None
@@ -70,9 +74,9 @@ class Renderer:
         """The prompt of a text completion (`moorage.engines.rendering.textual`)."""
         return text_plan(self.tokenizer, tree, prompt, prompt_limit=prompt_limit)
 
-    def traits(self, tools: Sequence[Any] | None) -> Traits:
-        """What is known of the template, with or without tools."""
-        return self._traits[bool(tools)]
+    def traits(self, ask: PromptAsk) -> Traits:
+        """What is known of the template for requests like this one."""
+        return self._traits[bool(ask.tools), ask.messages[0].get("role") in ("system", "developer")]
 
     @property
     def windows(self) -> bool:
@@ -90,7 +94,7 @@ class _Planning:
     def __init__(self, renderer: Renderer, tree: CallTree, ask: PromptAsk, tools: bytes) -> None:
         self._renderer, self._tree, self._ask, self._tools = renderer, tree, ask, tools
         self._tokenizer, self._template = renderer.tokenizer, renderer.template
-        self._traits = renderer.traits(ask.tools)
+        self._traits = renderer.traits(ask)
         self._escape = Escape(self._tokenizer, ask.messages) if ask.escape_special else None
         self._messages = ask.messages if self._escape is None else self._escape.messages
         self._scene = Scene(
@@ -137,7 +141,7 @@ class _Planning:
         return self._planned(ids, matched, covered, "template" if off else None)
 
     def _tail(self, at: int) -> list[int] | None:
-        window = window_of(self._messages, at) if self._renderer.windows else None
+        window = window_of(self._messages, at) if self._renderer.windows and self._traits.windows else None
         if window is None:
             return self._tail_of(self._messages, at)
         short = self._tail_of(*window)

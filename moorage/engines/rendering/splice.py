@@ -12,7 +12,7 @@ A turn whose bounds are not proven is rendered as text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -33,9 +33,6 @@ MOST_SYNTAX_TOKENS = 512
 
 MOST_OPENING_TOKENS = 16
 """How long the beginning of an answer is that a template writes for the model."""
-
-LEAST_AGREEMENT_TOKENS = 6
-"""How far the ends must agree: the turn's header and something of what was said before it."""
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -111,7 +108,7 @@ class Splicer:
                 ids += between
             if piece is None:
                 break
-            if not piece.as_rendered and not _open(ids, max(0, len(ids) - known), piece.turn.before):
+            if not (piece.as_rendered or self._opens(ids, max(0, len(ids) - known), piece.turn)):
                 unproven.add(piece.turn.at)
             ids += piece.ids
             at, previous = piece.end, piece
@@ -134,6 +131,9 @@ class Splicer:
             del ids[-off:]
         ids += more[skip:]
         return True
+
+    def _opens(self, ids: list[int], added: int, turn: SampledTurn) -> bool:
+        return _open(ids, added, turn.before, self._tokenizer.atomic_ids, self._traits.end_ids)
 
     def _render(
         self, messages: Messages, turns: list[SampledTurn], key: bytes, as_rendered: bool
@@ -192,26 +192,37 @@ def _marked(message: Mapping[str, Any], mark: str, with_calls: bool, as_rendered
     return thought_mark(message, mark) if as_rendered else content_mark(mark)
 
 
-def _open(ids: list[int], last: int, before: Sequence[int]) -> bool:
-    """Make the last `last` of `ids` end as what the model was given before it sampled; False: they do not.
+def _open(ids: list[int], added: int, before: Sequence[int], atomic: Collection[int], end_ids: Collection[int]) -> bool:
+    """Make the last `added` of `ids` end as what the model was given before it sampled; False: they do not.
 
     Templates may begin an answer for the model (`<think>`) and leave that out of earlier turns, or write for earlier
     turns what the model writes itself (a channel, a call's syntax): the one is put in, the other taken off. The ends
-    are laid side by side where they agree longest.
+    are laid side by side where they agree longest, back to a special token at least: the turn's header.
     """
     best: tuple[int, int, int] = (0, 0, 0)
-    for off in range(min(last, MOST_SYNTAX_TOKENS) + 1):
-        for more in range(min(len(before), MOST_OPENING_TOKENS) + 1):
+    for off in range(_until(ids, min(added, MOST_SYNTAX_TOKENS), end_ids) + 1):
+        for more in range(_until(before, MOST_OPENING_TOKENS, end_ids) + 1):
+            if more and before[-more] not in atomic:
+                continue
             agree = _common_suffix(ids, len(ids) - off, before, len(before) - more)
             if agree > best[0]:
                 best = (agree, off, more)
     agree, off, more = best
-    if agree < min(LEAST_AGREEMENT_TOKENS, last - off, len(before) - more) or not agree:
+    end = len(before) - more
+    if not any(token_id in atomic for token_id in before[end - agree : end]):
         return False
     if off:
         del ids[-off:]
-    ids += before[len(before) - more :]
+    ids += before[end:]
     return True
+
+
+def _until(ids: Sequence[int], most: int, end_ids: Collection[int]) -> int:
+    """How many tokens from the end belong to one turn for sure, at most `most`."""
+    for back in range(1, min(most, len(ids)) + 1):
+        if ids[-back] in end_ids:
+            return back - 1
+    return min(most, len(ids))
 
 
 def _common_suffix(a: Sequence[int], a_end: int, b: Sequence[int], b_end: int) -> int:

@@ -6,7 +6,6 @@ which is what the client got and sends back, so they stay the ids that they were
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Sequence
 
 import msgspec
@@ -96,7 +95,7 @@ def _longest(tokenizer: Tokenizer, tree: CallTree, text: str) -> tuple[Node, int
         characters = here.characters
         if here.pending:
             # As a text of its own the call ends in U+FFFD.
-            replaced = here.pending.decode(errors="replace")
+            replaced = tokenizer.finish(here.pending)
             if not text.startswith(replaced, characters):
                 continue
             characters += len(replaced)
@@ -115,17 +114,11 @@ def _reach(
         before = reached.get(parent.seq)
         if before is None:
             return None
-        return _follow(text, before, tokenizer.join_bytes(unpack_ids(node.delta + node.completion)))
+        said, pending = tokenizer.follow(before.pending, unpack_ids(node.delta + node.completion))
+        at = before.characters
+        return _Reached(at + len(said), pending) if text.startswith(said, at) else None
     ids = unpack_ids(tree.path(node))
-    said = tokenizer.join_bytes(ids)
-    if said.startswith(b" ") and not tokenizer.decode(ids[:1], skip_special=False).startswith(" "):
+    said, pending = tokenizer.follow(b"", ids)
+    if said.startswith(" ") and not tokenizer.decode(ids[:1], skip_special=False).startswith(" "):
         said = said[1:]  # a dummy prefix
-    return _follow(text, _Reached(0, b""), said)
-
-
-def _follow(text: str, before: _Reached, said: bytes) -> _Reached | None:
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    more = decoder.decode(before.pending + said)
-    if not text.startswith(more, before.characters):
-        return None
-    return _Reached(before.characters + len(more), decoder.getstate()[0])
+    return _Reached(len(said), pending) if text.startswith(said) else None

@@ -120,6 +120,14 @@ class Tokenizer:
         """The bytes of [N] ids, special tokens as their text; a dummy prefix is not taken off."""
         return b"".join(map(self._pieces.of, ids))
 
+    def follow(self, pending: bytes, ids: Iterable[int]) -> tuple[str, bytes]:
+        """The text of [N] ids after `pending`, special tokens as their text, and what is pending after them."""
+        return self._pieces.follow(pending, ids)
+
+    def finish(self, pending: bytes) -> str:
+        """The text of pending bytes when nothing comes after them: U+FFFD."""
+        return self._pieces.finish(pending)
+
     def in_vocabulary(self, ids: Iterable[int]) -> bool:
         """Whether every id has a token."""
         return all(token_id >= 0 and self._own.id_to_token(token_id) is not None for token_id in ids)

@@ -33,7 +33,7 @@ _NOT_COMPARED = re.compile(r"</?think>|\s+")
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """How one template behaves with, or without, tools."""
+    """How one template behaves with, or without, tools and a system message."""
 
     closer: int | None
     """The token that closes an assistant's turn, whoever speaks next; None: there is none."""
@@ -47,13 +47,13 @@ class Traits(msgspec.Struct, frozen=True):
     """What was rendered before stays as it is when the conversation grows, think blocks apart."""
 
 
-def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool) -> Traits:
+def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool, with_system: bool) -> Traits:
     """Render made-up conversations and see."""
     scene = Scene(tools=[TOOL] if with_tools else None, now=PROBE_TIME)
     closer = _closer(template, tokenizer, scene)
     openers = frozenset() if closer is not None else _openers(template, tokenizer, scene)
     end_ids = tokenizer.eos_ids | openers | ({closer} if closer is not None else set())
-    several = list(_conversations(with_tools))
+    several = list(_conversations(with_tools, with_system))
     return Traits(
         closer=closer,
         openers=openers,
@@ -126,15 +126,15 @@ def _grows(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]])
     return True
 
 
-def _conversations(with_tools: bool) -> Iterator[list[dict[str, Any]]]:
+def _conversations(with_tools: bool, with_system: bool) -> Iterator[list[dict[str, Any]]]:
     """Each ends with what follows an assistant's turn: a user's message, or a tool's."""
-    for system in ([], [{"role": "system", "content": "s"}]):
-        for turns in (1, 2, 3, 5):
-            yield [*system, *_chat(turns), {"role": "user", "content": "z"}]
-            if with_tools:
-                yield [*system, *_loop(turns)]
-                yield [*system, *_chat(turns), *_loop(2)]
-                yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
+    system = [{"role": "system", "content": "s"}] if with_system else []
+    for turns in (1, 2, 3, 5):
+        yield [*system, *_chat(turns), {"role": "user", "content": "z"}]
+        if with_tools:
+            yield [*system, *_loop(turns)]
+            yield [*system, *_chat(turns), *_loop(2)]
+            yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
 
 
 def _chat(turns: int) -> list[dict[str, Any]]:

@@ -161,7 +161,7 @@ def _sampled(choice: ChoiceSaid, prompt_tokens: int, tops: msgspec.Raw | None) -
         top_logprobs=tops,
         spans=tuple(Span(one.version, one.start, one.end) for one in choice.weight_versions or ()),
         message=choice.message,
-        routed_experts=choice.routed_experts,
+        routed_experts=None if bytes(choice.routed_experts) == b"null" else choice.routed_experts.copy(),
     )
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ChoiceSaid", "LogprobsSaid", "ReplySaid", "TopsReply", "VersionSaid"]
+__all__ = ["NULL", "ChoiceSaid", "LogprobsSaid", "ReplySaid", "TopsReply", "VersionSaid"]
+
+NULL = msgspec.Raw(b"null")
 
 
 class EntrySaid(msgspec.Struct):
@@ -43,7 +45,7 @@ class ChoiceSaid(msgspec.Struct):
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
     weight_versions: list[VersionSaid] | None = None
-    routed_experts: msgspec.Raw | None = None
+    routed_experts: msgspec.Raw = NULL
 
 
 class ReplySaid(msgspec.Struct):
@@ -53,12 +55,12 @@ class ReplySaid(msgspec.Struct):
     model: str | None = None
     usage: dict[str, Any] | None = None
     prompt_token_ids: list[int] | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = NULL
 
 
 class TopsLogprobs(msgspec.Struct):
-    content: msgspec.Raw | None = None
-    top_logprobs: msgspec.Raw | None = None
+    content: msgspec.Raw = NULL
+    top_logprobs: msgspec.Raw = NULL
 
 
 class TopsChoice(msgspec.Struct):
@@ -67,10 +69,10 @@ class TopsChoice(msgspec.Struct):
 
     def rows(self) -> bytes:
         """The alternatives' JSON, a list with one item a token: chat's entries, or completions' dictionaries."""
-        if self.logprobs is None:
-            return b"[]"
-        said = self.logprobs.content if self.logprobs.content is not None else self.logprobs.top_logprobs
-        return b"[]" if said is None or bytes(said) == b"null" else bytes(said)
+        for said in () if self.logprobs is None else (self.logprobs.content, self.logprobs.top_logprobs):
+            if bytes(said) != b"null":
+                return bytes(said)
+        return b"[]"
 
 
 class TopsReply(msgspec.Struct):

@@ -7,6 +7,8 @@ made the call durable.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from moorage.engines.contract import Generation
@@ -21,6 +23,7 @@ from moorage.engines.vllm.shapes import ReplySaid, TopsReply
 
 __all__ = ["CaptureStream"]
 
+Shape = TypeVar("Shape", ReplySaid, TopsReply)
 BATCH = 64
 """Events parsed together: few enough that one batch does not hold up other streams."""
 DONE = b"[DONE]"
@@ -81,15 +84,16 @@ class CaptureStream:
         Raises EngineReported (an error in the stream), AbortedByEngine (no end came), EngineGaveNoIds, ShortLogprobs,
         UnreadableReply.
         """
-        self._held = [*self._feed_rest(), *self._held]
+        if not partial:
+            self._held = [*self._feed_rest(), *self._held]
         self._parse()
         if self._fault is not None and not partial:
             raise self._fault
-        if self._prompt is None:
-            packed_ids(None, "prompt")
         choices = [self._choices[index] for index in sorted(self._choices)]
         if not partial and not choices:
             raise AbortedByEngine("the engine ended the stream before it began")
+        if self._prompt is None and choices:
+            packed_ids(None, "prompt")
         self._check_count(choices)
         return Generation(
             prompt=self._prompt or b"",
@@ -123,21 +127,31 @@ class CaptureStream:
         if self._prompt is None and self._known is not None and self._known.ids:
             cut = without_known(waiting[0], self._known.text)
             waiting[0] = waiting[0] if cut is None else cut
-        batch = b"[" + b",".join(waiting) + b"]"
-        try:
-            events = msgspec.json.decode(batch, type=list[ReplySaid])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._fault = self._fault or UnreadableReply(f"an event of the engine's stream cannot be read: {error}")
-            return
-        for said in events:
+        for said in self._decoded(waiting, ReplySaid):
             self._add(said, known=self._known if cut is not None else None)
         if self._tops:
-            for tops in msgspec.json.decode(batch, type=list[TopsReply]):
+            for tops in self._decoded(waiting, TopsReply):
                 for choice in tops.choices:
                     self._choice(choice.index).add_tops(choice.rows())
 
+    def _decoded(self, waiting: list[bytes], shape: type[Shape]) -> list[Shape]:
+        """The events, all at once; one by one up to the first unreadable one, should there be one."""
+        try:
+            return msgspec.json.decode(b"[" + b",".join(waiting) + b"]", type=list[shape])  # type: ignore[valid-type]
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        events: list[Shape] = []
+        for one in waiting:
+            try:
+                events.append(msgspec.json.decode(one, type=shape))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                what = f"an event of the engine's stream cannot be read: {error}"
+                self._fault = self._fault or UnreadableReply(what)
+                break
+        return events
+
     def _add(self, said: ReplySaid, *, known: Known | None) -> None:
-        if said.error is not None:
+        if bytes(said.error) != b"null":
             self._fault = self._fault or EngineReported(_error_message(said.error))
         self._model = said.model or self._model
         self._counts = said.usage or self._counts

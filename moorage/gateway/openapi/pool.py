@@ -87,7 +87,7 @@ def _read() -> dict[str, Any]:
                 "pool_events",
                 stream_of("Server-sent events, with a comment at least every 15 s."),
                 parameters=(channel, after),
-                faults=(422, 503),
+                faults=(422,),
             )
         },
     }

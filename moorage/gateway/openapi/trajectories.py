@@ -61,7 +61,7 @@ def _fixed() -> dict[str, Any]:
                 "generate",
                 json_of("What was sampled.", ref("Generated")),
                 body="GenerateBody",
-                faults=(400, 404, 409, 422, *ENGINE_FAULTS),
+                faults=(400, 422, *ENGINE_FAULTS),
                 relays=True,
             )
         },
@@ -110,7 +110,7 @@ def _under_base_url(suffix: str) -> dict[str, Any]:
                 json_of("Every model.", ref("ModelList")),
                 problem=False,
                 parameters=uids,
-                faults=(400, 404, 422, 503),
+                faults=(404, 422, 503),
             )
         },
         "/register_trajectory": {

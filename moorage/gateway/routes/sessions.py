@@ -46,7 +46,7 @@ async def create(gateway: Gateway, request: Request) -> Reply:
     if mode == "exact" and gateway.renderer is None:
         message = "mode exact needs the model's tokenizer: start with --tokenizer-path DIR, or use passthrough"
         raise Fault(400, message, code="tokenizer_missing", param="mode")
-    uid = str(uuid.UUID(gateway.new_id()))
+    uid = str(uuid.UUID(gateway.new_uid()))
     state = gateway.fleet.settle(uid, model=body.model, pin=body.base_url)
     base_url = state.endpoint.base_url
     if not _gives_token_ids(state):

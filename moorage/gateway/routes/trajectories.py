@@ -43,7 +43,7 @@ async def init(gateway: Gateway, request: Request) -> Reply:
     body = request.decode(InitBody, empty=b"{}")
     check_prompt_uid(body.prompt_uid, "/prompt_uid")
     check_channel(body.channel)
-    uid, made = gateway.new_id(), gateway.new_id()
+    uid, made = gateway.new_uid(), gateway.new_uid()
     await gateway.sessions.create(
         NewTrajectory(
             uid=uid,

@@ -14,6 +14,9 @@ from moorage.launch.platforms.kubernetes.pods import container_of, newest_pod
 from moorage.launch.tunnel.route import Stream
 
 ANSWER_S = 6.0
+MOST_AT_ONCE = 230
+"""Connections. Each needs four descriptors, and the package can wait for those below 1024 only: with more, some would
+hang for ever."""
 
 
 class KubernetesRoute:
@@ -30,6 +33,7 @@ class KubernetesRoute:
         self._cluster: Cluster | None = None
         self._pod: str | None = None
         self._streams: set[PodStream] = set()
+        self._opening = 0
         self._lock = threading.Lock()
 
     @property
@@ -77,10 +81,19 @@ class KubernetesRoute:
         return self._pod
 
     def _forward(self, cluster: Cluster, pod: str) -> Stream:
-        stream = PodStream(cluster.forward(self._namespace, pod, self._port), self._port, self._forget)
         with self._lock:
-            self._streams.add(stream)
-        return stream
+            if len(self._streams) + self._opening >= MOST_AT_ONCE:
+                raise TryAgainError(f"{MOST_AT_ONCE} connections go through this tunnel already", code="port_closed")
+            self._opening += 1
+        stream = None
+        try:
+            stream = PodStream(cluster.forward(self._namespace, pod, self._port), self._port, self._forget)
+            return stream
+        finally:
+            with self._lock:
+                self._opening -= 1
+                if stream is not None:
+                    self._streams.add(stream)
 
     def _forget(self, stream: PodStream) -> None:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from moorage.capture.call import Call, Draft
-from moorage.capture.chain import GENESIS, next_hash
+from moorage.capture.chain import GENESIS, encode_record, next_hash
 from moorage.errors import UsageError
 from moorage.pool.contract import Appended
 from moorage.pool.faults import deleted
@@ -13,10 +13,17 @@ from moorage.pool.sqlite.records import LATE, UNDELIVERED
 from moorage.pool.sqlite.trajectories import Kept, fix, need
 from moorage.pool.sqlite.transaction import Head, Transaction
 
-__all__ = ["INTEGERS", "append", "last_call"]
+__all__ = ["INTEGERS", "append", "encode", "last_call"]
 
 INTEGERS = range(-(2**63), 2**63)
 """What a column can hold."""
+
+
+def encode(draft: Draft) -> bytes:
+    """Its record, made before it is queued. Raises UsageError for a number that no column holds."""
+    if draft.policy_version not in INTEGERS:
+        raise UsageError("policy_version must fit in 64 bits", code="out_of_range")
+    return encode_record(draft)
 
 
 def append(
@@ -27,9 +34,6 @@ def append(
     blobs: Mapping[bytes, bytes],
 ) -> Appended:
     """Gather the rows of all choices. Raises NotFoundError, ConflictError (deleted); then nothing was gathered."""
-    for draft in drafts:
-        if draft.policy_version not in INTEGERS:
-            raise UsageError(f"policy_version {draft.policy_version} is out of range", code="out_of_range")
     head = transaction.knowledge.heads.get(uid)
     if head is None:
         head = transaction.knowledge.heads[uid] = _head(transaction, uid)

@@ -84,7 +84,7 @@ class Place:
         """What a user is told of an error of the file system or of SQLite."""
         return StoreFault(
             f"the store {self.path} cannot be used: {cause}",
-            hint="nothing was kept; look at the disk's space, the file's permissions and its place",
+            hint="nothing was kept; look at the disk's space, and at the file, its place and its permissions",
         )
 
     def _open_writer(self, now: float, mode: str) -> sqlite3.Connection:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import msgspec
+import zstandard
+
 from moorage.pool.sqlite.place import Identity, Place
 
 __all__ = ["Readers"]
@@ -44,7 +47,7 @@ class Readers:
             except BaseException:
                 db.close()
                 raise
-        except (sqlite3.Error, OSError) as fault:
+        except (sqlite3.Error, OSError, msgspec.DecodeError, zstandard.ZstdError) as fault:
             raise self._place.fault(fault) from fault
         self._idle.put((identity, db))
         return result

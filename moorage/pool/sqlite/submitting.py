@@ -28,12 +28,13 @@ _PATH_BYTES = 1 << 20
 class _Place:
     """Where a trajectory stands in the middle of a batch."""
 
-    __slots__ = ("completes_at", "hash", "kept", "model_calls", "seq")
+    __slots__ = ("completes_at", "hash", "kept", "model_calls", "seq", "top_step")
 
-    def __init__(self, kept: Kept, seq: int, chained: bytes, *, model_calls: bool) -> None:
+    def __init__(self, kept: Kept, seq: int, latest_step: int, chained: bytes, *, model_calls: bool) -> None:
         self.kept = kept
         self.seq = seq
         self.hash = chained
+        self.top_step = max(kept.top_step, latest_step)
         self.model_calls = model_calls
         self.completes_at: int | None = None
 
@@ -86,11 +87,11 @@ def _enter(transaction: Transaction, uid: str) -> _Place:
         kept = create(transaction, NewTrajectory(uid=uid, kind="trajectory", created_at=transaction.now))
     if kept.state == "deleted":
         raise deleted(uid)
-    seq, _, chained = last_call(transaction, kept.id)
+    seq, latest_step, chained = last_call(transaction, kept.id)
     submitted = transaction.execute(
         "SELECT count(*) FROM calls WHERE trajectory = ? AND content IS NOT NULL", (kept.id,)
     ).fetchone()[0]
-    return _Place(kept, seq, chained, model_calls=seq > submitted)
+    return _Place(kept, seq, latest_step, chained, model_calls=seq > submitted)
 
 
 def _is_stored(transaction: Transaction, place: _Place, step: SubmittedStep) -> bool:
@@ -133,7 +134,8 @@ def _store(transaction: Transaction, place: _Place, step: SubmittedStep) -> None
     if metadata:
         transaction.add_blob(draft.metadata_digest, metadata)
     _remember(transaction, place, step)
-    note_step(transaction, kept, step.step_index)
+    place.top_step = max(place.top_step, step.step_index)
+    note_step(transaction, kept, place.top_step)
     place.seq += 1
     place.hash = chained
     if step.is_last:

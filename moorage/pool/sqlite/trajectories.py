@@ -181,6 +181,7 @@ def complete(transaction: Transaction, uid: str, reward: float | None, channel: 
 def complete_now(transaction: Transaction, kept: Kept, reward: float | None = None, channel: str | None = None) -> Kept:
     """Its steps are what they will be: the group has one more to lease."""
     kept = fix(transaction, kept, channel)
+    transaction.flush()
     rows = transaction.execute(
         "SELECT step_index, seq, policy_version FROM calls WHERE trajectory = ? AND flags = 0", (kept.id,)
     ).fetchall()
@@ -217,9 +218,9 @@ def delete(transaction: Transaction, uid: str) -> None:
     _update(transaction, kept, state="deleted")
 
 
-def note_step(transaction: Transaction, kept: Kept, step_index: int) -> None:
-    """A step was submitted: model calls are numbered after it."""
-    _update(transaction, kept, top_step=max(kept.top_step, step_index))
+def note_step(transaction: Transaction, kept: Kept, top_step: int) -> None:
+    """A step was submitted: model calls are numbered after the highest one there is."""
+    _update(transaction, kept, top_step=top_step)
 
 
 def _agree_on_prompt(kept: Kept, prompt_uid: str | None) -> None:

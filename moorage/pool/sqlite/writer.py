@@ -16,10 +16,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from moorage.capture.call import Draft
-from moorage.capture.chain import encode_record
 from moorage.errors import MoorageError
 from moorage.pool.faults import StoreFault
-from moorage.pool.sqlite.appending import append
+from moorage.pool.sqlite.appending import append, encode
 from moorage.pool.sqlite.leasing import next_deadline
 from moorage.pool.sqlite.place import BUSY_S, Identity, Place, is_busy
 from moorage.pool.sqlite.records import Packer
@@ -100,7 +99,8 @@ class Writer:
         self._let_go()
 
     def append(self, uid: str, drafts: Sequence[Draft], blobs: Mapping[bytes, bytes]) -> asyncio.Future[Any]:
-        records = [encode_record(draft) for draft in drafts]
+        """As `run`. Raises UsageError."""
+        records = [encode(draft) for draft in drafts]
         return self._ask(_Append(uid, drafts, records, blobs))
 
     def run(self, operation: Operation) -> asyncio.Future[Any]:
@@ -221,5 +221,10 @@ class Writer:
         if self._db is None:
             return
         with suppress(sqlite3.Error):
-            self._db.close()  # an open transaction is undone
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            # If the log is no longer under its name, what it holds is saved now or never.
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with suppress(sqlite3.Error):
+            self._db.close()
         self._db = None

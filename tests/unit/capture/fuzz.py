@@ -177,6 +177,8 @@ def check(session: Session, prompt: bytes, matched: Node | None, boundary: Bound
     if boundary.verdict == "exact":
         assert parent is not None and keep == parent.path_tokens and boundary.reason is None
         assert matched is None or kept
+        if facts.replies:
+            assert not any(parts_from(session, prompt, node, parent.path_tokens) for node in tree.nodes())
     elif boundary.verdict == "root":
         assert parent is None and boundary.reason is None
         assert matched is None and (len(tree) == 0 or not facts.replies)
@@ -186,6 +188,12 @@ def check(session: Session, prompt: bytes, matched: Node | None, boundary: Bound
         assert keep < (count(tree.path(parent)) if parent else 1)
     if kept and facts.replies == 0:
         assert boundary.verdict == "exact" and parent.reply_key == matched.reply_key
+
+
+def parts_from(session: Session, prompt: bytes, node: Node, beyond: int) -> bool:
+    """The prompt has the node's whole prompt, and then something else than it sampled."""
+    shared = session.tree.shared(node, prompt)
+    return beyond < node.prompt_tokens <= shared < node.path_tokens and node.prompt_tokens < count(prompt)
 
 
 def check_views(session: Session) -> None:

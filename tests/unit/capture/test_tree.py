@@ -205,6 +205,16 @@ def test_a_reply_put_in_place_of_the_sampled_one_parts_from_it():
     assert session.tree.longest_prefix(pack_ids([1, 2, 3, 4, 5, 9])) == (child, 5)
 
 
+def test_an_edited_history_parts_from_the_same_node_again():
+    """Although the first branch shares more of its tokens, and its parent all of theirs."""
+    session = Session()
+    root = session.add(delta=[1, 2], completion=[3])
+    child = session.extend(root, [4, 5], [6, 7, 8])
+    session.add(parent=1, keep=6, delta=[9, 10, 11], completion=[12], verdict="branch", reason="edited")
+    assert session.tree.longest_prefix(pack_ids([1, 2, 3, 4, 5, 6, 9, 10, 11])) == (child, 6)
+    assert session.tree.longest_prefix(pack_ids([1, 2, 3, 4, 5, 6, 9, 10, 13])) == (child, 6)
+
+
 def test_a_part_of_a_prompt_is_shared_when_nothing_else_is():
     session = Session()
     root = session.add(delta=[1, 2], completion=[3])

@@ -57,7 +57,7 @@ def test_the_longest_prefix_is_the_longest_over_all_nodes(session, prompt, data)
         return
     assert shared(paths[node.seq], prompt) >= keep > 0
     if keep < node.path_tokens and node.prompt_tokens <= keep and node.prompt_tokens < len(prompt):
-        assert whole < node.prompt_tokens  # it was parted from, beyond what is whole
+        assert whole < node.prompt_tokens or (whole == 0 and keep == most)  # parted from, beyond what is whole
     elif whole:
         assert keep == node.path_tokens == whole
     else:
@@ -66,6 +66,7 @@ def test_the_longest_prefix_is_the_longest_over_all_nodes(session, prompt, data)
     assert (found.path_tokens if found else 0) == whole
     for each in session.tree.nodes():
         assert session.tree.shared(each, pack_ids(prompt)) == shared(paths[each.seq], prompt)
+        assert session.tree.begins(each, pack_ids(prompt)) == (paths[each.seq] == prompt[: len(paths[each.seq])])
 
 
 @given(sessions())

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError, TryAgainError, UsageError
 from moorage.launch.remote.openssh_client import SocketStream
 from moorage.launch.remote.target import make_target
+from moorage.launch.tunnel import kubernetes_route
 from moorage.launch.tunnel.keeper import Keeper
 from moorage.launch.tunnel.pauses import FIRST_S, LONGEST_REFUSED_S, LONGEST_S, pause_s
 from moorage.launch.tunnel.pump import pump
@@ -254,6 +255,42 @@ def test_connections_are_led_only_while_it_is_up(
     assert keeper.open() is None
     ours.close()
     theirs.close()
+
+
+class Pods:
+    """A cluster with one pod, whose connections are pairs of sockets here."""
+
+    def __init__(self) -> None:
+        self.far: list[socket.socket] = []
+
+    def items(self, namespace: str, kind: str, **query: str) -> list[dict[str, Any]]:
+        status = {"containerStatuses": [{"state": {"running": {}}}]}
+        return [{"metadata": {"name": "pod", "creationTimestamp": "now"}, "status": status}]
+
+    def forward(self, namespace: str, pod: str, port: int) -> Any:
+        near, far = socket.socketpair()
+        self.far.append(far)
+        return type("Forward", (), {"socket": lambda self, port: near})()
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def test_connections_to_a_pod_are_as_many_as_can_be_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    pods = Pods()
+    monkeypatch.setattr(kubernetes_route, "open_cluster", lambda *_words, **_options: pods)
+    monkeypatch.setattr(kubernetes_route, "MOST_AT_ONCE", 3)
+    route = kubernetes_route.KubernetesRoute({"namespace": "n", "selector": "a=b", "port": 8080}, {})
+    route.connect()
+    streams = [route.open() for _ in range(3)]
+    with pytest.raises(TryAgainError, match="3 connections"):
+        route.open()
+    streams[0].close()
+    assert route.target == "pod:8080"
+    streams[0] = route.open()
+    route.close()
+    assert [far.recv(1) for far in pods.far] == [b""] * 4
+    assert route.target is None
 
 
 def test_bytes_go_both_ways_and_ends_one_by_one() -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - DeepSeek writes its tokens with a wide bar
 """Families of chat models: a template, a tokenizer of its kind, and by hand what stands after a sampled answer."""
 
 from __future__ import annotations
@@ -172,7 +173,11 @@ DEEPSEEK_PLAIN = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"]
 DEEPSEEK_PLAIN += [f"<｜tool▁{one}｜>" for one in ("calls▁begin", "calls▁end", "call▁begin", "call▁end", "sep")]
 DEEPSEEK_PLAIN += [f"<｜tool▁{one}｜>" for one in ("outputs▁begin", "outputs▁end", "output▁begin", "output▁end")]
 GLM = ["<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]
+GLM_ENDS = ["<|endoftext|>", "<|user|>", "<|observation|>"]
 HARMONY = ["<|endoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>"]
+
+HARMONY_ENDS = ["<|return|>", "<|endoftext|>", "<|call|>"]
+GEMMA = ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
 
 
 def _mistral_family(name: str, scheme: str) -> Family:

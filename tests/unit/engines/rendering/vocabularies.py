@@ -7,6 +7,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+WORDS = r"\p{N}{1,3}| ?[\p{L}]+|\s*[\r\n]+|\s+(?!\S)| ?[^\s\p{L}\p{N}]+|\s+"
+
 CORPUS = [
     "The quick brown fox jumps over the lazy dog, and then the dog jumps over the fox.",
     "What is the weather in Paris today? It is sunny, with 21 degrees.",

@@ -1,0 +1,61 @@
+"""A process that appends to a shared store until it is killed, and names each call on stdout once it is durable.
+
+    python -m tests.contract.store_writer FILE NAME CALLS
+
+CALLS 0: for ever. It also submits, completes, leases and acks, so that every kind of write is cut off somewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from moorage.capture.packing import pack_floats, pack_ids
+from moorage.pool.sqlite.store import SqliteStore
+from tests.contract.store_parts import ask, draft, step
+
+UIDS = tuple(f"t{n}" for n in range(6))
+
+
+async def write(path: Path, name: str, calls: int) -> None:
+    store = SqliteStore(path)
+    await store.open()
+
+    async def append(lane: int) -> None:
+        number = 0
+        while not calls or number < calls:
+            call_id = f"{name}-{lane}-{number}"
+            many = 1 + number % 3
+            drafts = [
+                draft(
+                    UIDS[(lane + number) % len(UIDS)],
+                    call_id=f"{call_id}-{choice}",
+                    choice=choice,
+                    delta=pack_ids(range(500 * (number % 12))),
+                    logprobs=pack_floats([0.1, 0.2]),
+                )
+                for choice in range(many)
+            ]
+            await store.append(drafts[0].session_id, drafts, {})
+            print(f"call {call_id} {many}", flush=True)
+            number += 1
+
+    async def lease(lane: int) -> None:
+        number = 0
+        while not calls or number < calls:
+            uid = f"{name}-{lane}-{number}"
+            await store.submit([step(uid, prompt_uid=uid, is_last=True)], "pool")
+            print(f"step {uid}", flush=True)
+            leases, _ = await store.lease(ask(channel="pool", max_groups=3))
+            if leases:
+                await store.ack([one.lease_id for one in leases])
+                print("acked", *(one.prompt_uid for one in leases), flush=True)
+            number += 1
+
+    await asyncio.gather(*(append(lane) for lane in range(4)), *(lease(lane) for lane in range(2)))
+    await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(write(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

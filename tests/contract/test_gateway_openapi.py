@@ -1,0 +1,334 @@
+"""Every reply that the OpenAPI document declares is given for real, and is as declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jsonschema
+import pytest
+import requests
+
+from moorage.gateway import documentation
+from tests.contract.gateway_calls import SAID, chat, fresh, init, step, submit
+from tests.contract.gateway_process import GatewayProcess, running_gateway, wait_until
+from tests.stand_ins.canned_replies import CannedReplies
+from tests.stand_ins.engine_stub import Fault
+from tests.stand_ins.stub_reply import StubReply
+
+DOCUMENT = documentation.document()
+BODY_LIMIT = 50_000
+DECLARED = [
+    (operation["operationId"], int(status))
+    for item in DOCUMENT["paths"].values()
+    for operation in item.values()
+    for status in operation["responses"]
+    if status.isdigit()
+]
+SHOWN_ELSEWHERE = {
+    ("compute_reward", 200),  # there is no reward function to configure yet
+    ("ready", 503),  # test_gateway_steps.py: a gateway that is not ready
+}
+Answers = dict[tuple[str, int], requests.Response]
+
+
+class Call(NamedTuple):
+    """A request of one operation."""
+
+    method: str
+    path: str
+    body: Any = None
+
+
+class Moods:
+    """A canned engine that also embeds and tokenizes, unless its mood is worse."""
+
+    def __init__(self) -> None:
+        self._canned = CannedReplies("stub", prompt_ids=12, sampled=6)
+        self.mood = "well"
+
+    def __call__(self, path: str, body: bytes) -> StubReply:
+        if self.mood == "garbage":
+            return StubReply(ready=b"SSH-2.0-OpenSSH_9.2\r\n")
+        if self.mood == "silent":
+            return StubReply(ready=b"")
+        if path == "/v1/embeddings":
+            return StubReply(200, b'{"object":"list","data":[],"model":"stub","usage":{}}')
+        if path == "/tokenize" and self.mood != "no tokenizer":
+            return StubReply(200, b'{"count":2,"max_model_len":99,"tokens":[4,5]}')
+        return self._canned(path, body)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """Real answers by operation and status: of a gateway that is well, whose engine is not, whose store is gone."""
+    folder = tmp_path_factory.mktemp("gateway")
+    flags = ("--max-body-bytes", str(BODY_LIMIT), "--upstream-timeout", "1", "--max-sessions", "40")
+    moods = Moods()
+    found: Answers = {}
+    with running_gateway(folder, *flags, replies=moods) as gateway:
+        _collect(found, gateway, _good(gateway))
+        _collect(found, gateway, _unreadable())
+        _collect(found, gateway, _wrong(gateway))
+        _collect(found, gateway, _unknown())
+        _collect(found, gateway, _conflicting(gateway))
+        found["session_chat", 409], found["session_complete_text", 409] = _ended_in_flight(gateway)
+        moods.mood = "no tokenizer"
+        _collect(found, gateway, {"session_render": _good(gateway)["session_render"]})
+        calls = {name: call for name, call in _good(gateway).items() if (name, 504) in DECLARED}
+        _collect_from_bad_engine(found, gateway, moods, calls)
+        while (reply := gateway.post("/sessions/create")).status_code == 200:
+            pass
+        found["create_session", reply.status_code] = reply
+        calls = _good(gateway, create=False)
+        gateway.db.rename(f"{gateway.db}.away")
+        _collect(found, gateway, calls)
+        _collect(found, gateway, {name: call for name, call in _unknown().items() if name.endswith(("models", "_v1"))})
+        gateway.stub.close()
+        wait_until(lambda: gateway.get("/health").status_code == 503)
+        _collect(found, gateway, calls)
+    return found
+
+
+def test_every_declared_reply_is_given(answers: Answers) -> None:
+    assert set(DECLARED) - set(answers) - SHOWN_ELSEWHERE == set()
+
+
+def test_a_reply_is_as_declared(answers: Answers) -> None:
+    wrong = []
+    for (name, status), reply in answers.items():
+        try:
+            check_declared(name, reply)
+        except (AssertionError, jsonschema.ValidationError, KeyError) as fault:
+            wrong.append((name, status, repr(fault)[:300], reply.text[:300]))
+    assert wrong == []
+
+
+def test_no_other_reply_was_given(answers: Answers) -> None:
+    assert {one for one in answers if one not in DECLARED} == set()
+
+
+def check_declared(name: str, reply: requests.Response) -> None:
+    """That content type and content are as the document says."""
+    [operation] = [one for item in DOCUMENT["paths"].values() for one in item.values() if one["operationId"] == name]
+    declared = operation["responses"][str(reply.status_code)].get("content", {})
+    content_type = reply.headers["content-type"].partition(";")[0]
+    assert content_type in declared
+    if content_type.endswith("json"):
+        schema = {**declared[content_type]["schema"], "components": DOCUMENT["components"]}
+        jsonschema.Draft202012Validator(schema).validate(reply.json())
+
+
+def _collect(found: Answers, gateway: GatewayProcess, calls: dict[str, Call]) -> None:
+    for name, call in calls.items():
+        reply = _ask(gateway, call)
+        found.setdefault((name, reply.status_code), reply)
+
+
+def _ask(gateway: GatewayProcess, call: Call) -> requests.Response:
+    if call.method == "POST":
+        return gateway.post(call.path, call.body)
+    if call.method == "DELETE":
+        return gateway.delete(call.path)
+    stream = call.path.startswith("/pool/events")
+    reply = gateway.get(call.path, stream=stream)
+    if stream:
+        reply.close()
+    return reply
+
+
+def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
+    """What each operation answers with 200 while all is well."""
+    one, other = _sessions(gateway, 2) if create else (_open_session(gateway),) * 2
+    under_base_url, completing = {}, init(gateway) if create else {"path": "/t/p", "trajectory_uid": "t"}
+    for suffix, version in (("", ""), ("_v1", "/v1")):
+        path = (init(gateway)["path"] if create else _open_trajectory(gateway)) + version
+        under_base_url |= {
+            f"register_trajectory{suffix}": Call("POST", f"{path}/register_trajectory", {"metadata": {}}),
+            f"trajectory_chat{suffix}": Call("POST", f"{path}/chat/completions", chat()),
+            f"trajectory_complete_text{suffix}": Call("POST", f"{path}/completions", {"prompt": [4, 5]}),
+            f"trajectory_models{suffix}": Call("GET", f"{path}/models"),
+            f"complete_this_trajectory{suffix}": Call("POST", f"{path}/complete_trajectory", {"reward": 1}),
+        }
+    leases = _leases(gateway) if create else ["a", "b"]
+    return {
+        "chat": Call("POST", "/v1/chat/completions", chat()),
+        "complete_text": Call("POST", "/v1/completions", {"prompt": "a"}),
+        "embed": Call("POST", "/v1/embeddings", {"input": "a"}),
+        "list_models": Call("GET", "/v1/models"),
+        "create_session": Call("POST", "/sessions/create", {}),
+        "session_chat": Call("POST", f"/{one}/v1/chat/completions", chat()),
+        "session_render": Call("POST", f"/{one}/v1/chat/completions/render", chat()),
+        "session_complete_text": Call("POST", f"/{one}/v1/completions", {"prompt": [4, 5]}),
+        "session_models": Call("GET", f"/{one}/v1/models"),
+        "read_nodes": Call("GET", f"/{one}/nodes"),
+        "list_sessions": Call("GET", "/sessions"),
+        "delete_session": Call("DELETE", f"/{other}"),
+        "init_trajectory": Call("POST", "/init_trajectory", {"metadata": {"a": 1}}),
+        **under_base_url,
+        "complete_trajectory": Call("POST", f"/complete_trajectory/{completing['trajectory_uid']}"),
+        "submit_steps": Call("POST", "/submit_steps", {"steps": [step(fresh())]}),
+        "generate": Call("POST", "/generate", {"messages": SAID, "trajectory_uid": fresh(), "prompt_uid": "p"}),
+        "compute_reward": Call("POST", "/compute_reward", {"messages": SAID}),
+        "lease": Call("POST", "/pool/lease", {"max_groups": 9}),
+        "ack": Call("POST", "/pool/ack", {"lease_ids": leases[:1]}),
+        "nack": Call("POST", "/pool/nack", {"lease_ids": leases[1:]}),
+        "pool_stats": Call("GET", "/pool/stats"),
+        "pool_steps": Call("GET", "/pool/steps"),
+        "pool_trajectories": Call("GET", "/pool/trajectories"),
+        "pool_events": Call("GET", "/pool/events"),
+        "ready": Call("GET", "/ready"),
+        "health": Call("GET", "/health"),
+        "servers": Call("GET", "/servers"),
+        "setup": Call("POST", "/setup", {"servers": [{"base_url": gateway.stub.url, "server_type": "vllm"}]}),
+        "metrics": Call("GET", "/metrics"),
+        "docs": Call("GET", "/docs"),
+        "docs_file": Call("GET", "/docs/swagger-ui.css"),
+        "openapi": Call("GET", "/openapi.json"),
+    }
+
+
+def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def _unreadable() -> dict[str, Call]:
+    """Bodies that are no JSON, and too long ones; without a body a uid or cursor that is none."""
+    calls = {}
+    for method, path, operation in _operations():
+        place = path.format(uuid="a%21b", trajectory_uid="t", prompt_uid="p", file="x")
+        if "requestBody" in operation:
+            calls[operation["operationId"]] = Call(method, place.replace("/a%21b", f"/{fresh()}"), b"{")
+        elif "{uuid}" in path:
+            calls[operation["operationId"]] = Call(method, place)
+    return {
+        **calls,
+        "pool_steps": Call("GET", "/pool/steps?cursor=none"),
+        "pool_trajectories": Call("GET", "/pool/trajectories?cursor=none"),
+    }
+
+
+def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
+    """What is JSON, or a path, of the wrong shape."""
+    calls = {
+        operation["operationId"]: Call(method, path.format(trajectory_uid="a%21b", prompt_uid="p"), {})
+        for method, path, operation in _operations()
+        if "{trajectory_uid}" in path
+    }
+    for number in ("nack", "ack", "submit_steps", "generate", "compute_reward"):
+        calls[number] = _good(gateway)[number]._replace(body={})
+    return {
+        **calls,
+        "lease": Call("POST", "/pool/lease", {"n_rollouts": 0}),
+        "init_trajectory": Call("POST", "/init_trajectory", {"metadata": 3}),
+        "pool_stats": Call("GET", "/pool/stats?n_rollouts=0"),
+        "pool_steps": Call("GET", "/pool/steps?limit=0"),
+        "pool_trajectories": Call("GET", "/pool/trajectories?limit=0"),
+        "pool_events": Call("GET", "/pool/events?cursor=x"),
+    }
+
+
+def _unknown() -> dict[str, Call]:
+    """What nothing is called, and bodies that are too long for any."""
+    calls = {}
+    for method, path, operation in _operations():
+        if "{" in path:
+            body = {"messages": SAID, "prompt": [1]} if "completions" in path else {}
+            place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", file="none.js")
+            calls[operation["operationId"]] = Call(method, place, body if method == "POST" else None)
+    for name, path in (("chat", "/v1/chat/completions"), ("complete_text", "/v1/completions")):
+        calls[name] = Call("POST", path, {"messages": SAID, "prompt": "a", "model": "nobody"})
+    return {
+        **calls,
+        "embed": Call("POST", "/v1/embeddings", {"input": "a", "model": "nobody"}),
+        "create_session": Call("POST", "/sessions/create", {"base_url": "http://127.0.0.1:1"}),
+        "ack": Call("POST", "/pool/ack", {"lease_ids": ["none"]}),
+        "nack": Call("POST", "/pool/nack", {"lease_ids": ["none"]}),
+    }
+
+
+def _conflicting(gateway: GatewayProcess) -> dict[str, Call]:
+    """What contradicts what is stored."""
+    done = init(gateway, prompt_uid="p")
+    submit(gateway, step(done["trajectory_uid"]))
+    gateway.post(f"/complete_trajectory/{done['trajectory_uid']}")
+    calls = {}
+    for method, path, operation in _operations():
+        if "{trajectory_uid}" in path and method == "POST":
+            place = path.format(trajectory_uid=done["trajectory_uid"], prompt_uid="p")
+            body = {"messages": SAID, "prompt": [1], "channel": "other"}
+            calls[operation["operationId"]] = Call(method, place, body)
+    acked, nacked = _leases(gateway)
+    gateway.post("/pool/ack", {"lease_ids": [acked]})
+    gateway.post("/pool/nack", {"lease_ids": [nacked]})
+    return {
+        **calls,
+        "submit_steps": Call("POST", "/submit_steps", {"steps": [step(done["trajectory_uid"], reward=7)]}),
+        "ack": Call("POST", "/pool/ack", {"lease_ids": [nacked]}),
+        "nack": Call("POST", "/pool/nack", {"lease_ids": [acked]}),
+    }
+
+
+def _ended_in_flight(gateway: GatewayProcess) -> list[requests.Response]:
+    """Calls of a session that was deleted before its engine answered."""
+    replies = []
+    for path, body in (("/v1/chat/completions", chat()), ("/v1/completions", {"prompt": [4, 5]})):
+        [uid] = _sessions(gateway, 1)
+        before = len(gateway.stub.requests)
+        gateway.stub.spoil(Fault("slow", after=0.7))
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(gateway.post, f"/{uid}{path}", body)
+            wait_until(lambda seen=before: len(gateway.stub.requests) > seen)  # type: ignore[misc]
+            gateway.delete(f"/{uid}")
+            replies.append(asked.result())
+    return replies
+
+
+def _collect_from_bad_engine(found: Answers, gateway: GatewayProcess, moods: Moods, calls: dict[str, Call]) -> None:
+    """Each call once to an engine that speaks no HTTP, and once to a silent one; it is well again in between."""
+    for mood in ("garbage", "silent"):
+        for name, call in calls.items():
+            wait_until(lambda: gateway.get("/health").status_code == 200)
+            moods.mood = mood
+            _collect(found, gateway, {name: call})
+            moods.mood = "well"
+    wait_until(lambda: gateway.get("/health").status_code == 200)
+    too_long = b" " * (BODY_LIMIT + 1)
+    _collect(found, gateway, {name: call._replace(body=too_long) for name, call in _good(gateway).items() if call.body})
+    names = {operation["operationId"]: (method, path) for method, path, operation in _operations()}
+    left = [name for name, status in DECLARED if status == 413 and (name, 413) not in found]
+    for name in left:
+        method, path = names[name]
+        place = path.format(uuid=fresh(), trajectory_uid="t", prompt_uid="p")
+        _collect(found, gateway, {name: Call(method, place, too_long)})
+
+
+def _sessions(gateway: GatewayProcess, count: int) -> list[str]:
+    made = [gateway.post("/sessions/create", {}).json() for _ in range(count)]
+    return [one["uuid"] for one in made]
+
+
+def _open_session(gateway: GatewayProcess) -> str:
+    return str(gateway.get("/sessions").json()["sessions"][0]["uuid"])
+
+
+def _open_trajectory(gateway: GatewayProcess) -> str:
+    return init(gateway)["path"]
+
+
+def _leases(gateway: GatewayProcess) -> list[str]:
+    """Two groups, leased."""
+    channel = fresh()
+    for _ in range(2):
+        assert submit(gateway, step(fresh(), is_last=True), channel=channel).status_code == 200
+    leases = gateway.post("/pool/lease", {"channel": channel, "max_groups": 2}).json()["leases"]
+    return [one["lease_id"] for one in leases]
+
+
+def test_the_document_is_what_the_gateway_serves(tmp_path: Any) -> None:
+    with running_gateway(tmp_path) as gateway:
+        assert gateway.get("/openapi.json").json() == json.loads(json.dumps(DOCUMENT))
