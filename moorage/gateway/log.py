@@ -10,6 +10,7 @@ from typing import IO, Any
 import msgspec
 
 from moorage.errors import MoorageError
+from moorage.gateway.request import Request
 
 __all__ = ["Log"]
 
@@ -37,12 +38,12 @@ class Log:
         lines = traceback.format_exception(fault)
         self._write("error", "unexpected", {"message": repr(fault), "traceback": "".join(lines), **fields})
 
-    def access(self, request_id: str, method: str, path: str, status: int, began: float) -> None:
+    def access(self, request: Request, status: int, began: float) -> None:
         """A request that was answered. `began`: of `time.perf_counter`."""
         if self._access:
             took_s = round(time.perf_counter() - began, 6)
-            fields = {"request_id": request_id, "method": method, "path": path, "status": status, "took_s": took_s}
-            self._write("info", "request", fields)
+            fields = {"method": request.method, "path": request.path, "status": status, "took_s": took_s}
+            self._write("info", "request", {"request_id": request.id, **fields})
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -98,7 +98,9 @@ def _continued(memo: Memo, request: Request) -> ChatRead | None:
     )
     other = memo.has_other_parts or _has_other_parts(ask.messages)
     whole = msgspec.structs.replace(ask, messages=conversation.messages)
-    return ChatRead(whole, conversation, small, memo.system_key, other, memo)
+    all_system = memo.system_key == before.keys[-1]  # then system messages may follow that still lead
+    system_key = _system_key(conversation) if all_system else memo.system_key
+    return ChatRead(whole, conversation, small, system_key, other, memo)
 
 
 def _whole(request: Request) -> ChatRead:

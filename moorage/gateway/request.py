@@ -4,43 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from moorage.gateway.faults import BodyNotJson, BodyTooLarge, BodyWrong, ClientGone
+from moorage.gateway.faults import BodyNotJson, BodyWrong, ClientGone, Fault
 
-__all__ = ["Receive", "Request", "Scope", "Send", "read_request"]
+__all__ = ["Request"]
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
-
-WATCH_AFTER_S = 0.2
-"""A call that answers sooner is not watched: watching costs a task."""
 
 
 class Request:
     """What a handler is given. Header names are lower case, values text (latin-1, as HTTP has it)."""
 
-    __slots__ = ("_gone", "_receive", "body", "id", "method", "params", "path", "scope")
+    __slots__ = (
+        "_abortable",
+        "_gone",
+        "body",
+        "chunks",
+        "fault",
+        "headers",
+        "id",
+        "keep_alive",
+        "method",
+        "params",
+        "path",
+        "query_string",
+        "task",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive, body: bytes, request_id: str) -> None:
-        self.scope = scope
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
+    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """`target`: as the request line has it."""
+        self.method = method
+        self.path, self.query_string = _split(target)
+        self.headers = headers
         self.body = body
-        self.id = request_id
+        self.id = ""
+        """Of this request: in logs, in its reply's `x-request-id`."""
         self.params: Mapping[str, str] = {}
-        self._receive = receive
+        """What stands in the path."""
+        self.keep_alive = False
+        self.chunks = True
+        """The client takes a body in chunks."""
+        self.fault: Fault | None = None
+        """What is wrong with it as HTTP."""
+        self.task: asyncio.Task[None] | None = None
+        """That answers it."""
         self._gone = False
+        self._abortable = False
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header, or None."""
-        for key, value in self.scope["headers"]:
+        for key, value in self.headers:
             if key == name:
                 return str(value, "latin-1")
         return None
@@ -48,7 +66,7 @@ class Request:
     @property
     def query(self) -> dict[str, str]:
         """The query's fields; of one given twice the last counts."""
-        return dict(parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        return dict(parse_qsl(self.query_string, keep_blank_values=True))
 
     def decode(self, kind: type[T], *, empty: bytes | None = None) -> T:
         """The body as `kind`. `empty`: what a missing body means; None: a body is required.
@@ -69,53 +87,40 @@ class Request:
             raise BodyNotJson(f"the body is not JSON: {fault}") from None
 
     async def while_connected(self, work: Awaitable[T]) -> T:
-        """The result of `work`, cancelled when the client goes away: ClientGone."""
+        """The result of `work`, cancelled when the client goes away: ClientGone.
+
+        Nothing else is ever cancelled for that: what must be finished is awaited outside.
+        """
         if self._gone:
+            if asyncio.iscoroutine(work):
+                work.close()
             raise ClientGone
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        if task is None:  # pragma: no cover - a handler always runs in one
-            return await work
-        watcher: list[asyncio.Task[None]] = []
-        timer = loop.call_later(WATCH_AFTER_S, lambda: watcher.append(loop.create_task(self._watch(task))))
+        self._abortable = True
         try:
             return await work
         except asyncio.CancelledError:
-            if not self._gone:
+            if not self._gone or self.task is None:
                 raise
-            task.uncancel()
+            self.task.uncancel()
             raise ClientGone from None
         finally:
-            timer.cancel()
-            for one in watcher:
-                one.cancel()
+            self._abortable = False
 
-    async def _watch(self, task: asyncio.Task[Any]) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    def leave(self) -> None:
+        """The client has gone."""
         self._gone = True
-        task.cancel()
+        if self._abortable and self.task is not None:
+            self._abortable = False
+            self.task.cancel()
 
 
-async def read_request(scope: Scope, receive: Receive, *, limit_bytes: int, request_id: str) -> Request:
-    """The whole request. Raises BodyTooLarge, before reading where the length is announced, and ClientGone."""
-    announced = next((value for key, value in scope["headers"] if key == b"content-length"), b"0")
-    if announced.isdigit() and int(announced) > limit_bytes:
-        raise BodyTooLarge(int(announced), limit_bytes)
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        parts, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit_bytes:
-                raise BodyTooLarge(size, limit_bytes)
-        body = b"".join(parts)
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return Request(scope, receive, body, request_id)
+def _split(target: bytes) -> tuple[str, str]:
+    """Path and query of a request line's target; a target with scheme and host (to a proxy) loses them."""
+    text = target.decode("latin-1")
+    if not text.startswith("/"):
+        text = "/" + text.partition("://")[2].partition("/")[2]
+    path, _, query = text.partition("?")
+    return (unquote(path) if "%" in path else path), query
 
 
 def _has_nan(raw: bytes) -> bool:

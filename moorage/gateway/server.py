@@ -1,4 +1,4 @@
-"""Running the gateway: its parts made from settings, a socket, uvicorn, and a shutdown that drains."""
+"""Running the gateway: its parts made from settings, a socket, and a shutdown that drains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
 from moorage.engines.fleet.endpoint import Endpoint
@@ -23,6 +22,7 @@ from moorage.errors import ConflictError, PreflightError, UsageError
 from moorage.gateway.app import App
 from moorage.gateway.gateway import Gateway
 from moorage.gateway.ids import cheap_ids, uuid_hex
+from moorage.gateway.listener import Listener
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
 from moorage.gateway.tokenizer_choice import load_renderer
@@ -88,55 +88,34 @@ async def _serve(
         log=log,
     )
     await gateway.start()
+    listener = Listener(App(gateway))
     try:
-        config = uvicorn.Config(
-            App(gateway),
-            lifespan="off",
-            http="httptools",
-            loop="none",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=DRAIN_S,
-            h11_max_incomplete_event_size=65536,
-        )
-        server = _Server(config, gateway, lambda: listening(_url(bound)))
-        await server.serve(sockets=[bound])
+        await listener.start(bound)
+        listening(_url(bound))
+        with _told_to_stop() as told:
+            await told.wait()
+            gateway.stopping.set()
+            log.info("draining", in_flight=gateway.metrics.in_flight)
+        broken_off = await listener.drain(DRAIN_S)
     finally:
         await gateway.close()
-    log.info("stopped")
+    log.info("stopped", broken_off=broken_off)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn with our own signals: the first drains, the second ends at once."""
-
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._gateway = gateway
-        self._listening = listening
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._told_to_stop)
-        yield
-        for number in (signal.SIGINT, signal.SIGTERM):
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Set by SIGINT or SIGTERM; a second one, which comes when this is left, ends the process at once."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, told.set)
+    try:
+        yield told
+    finally:
+        for number in numbers:
             loop.remove_signal_handler(number)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self._listening()
-
-    def _told_to_stop(self) -> None:
-        if self.should_exit:
-            self.force_exit = True
-        self.should_exit = True
-        self._gateway.stopping.set()
-        self._gateway.log.info("draining", in_flight=len(self.server_state.tasks))
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -67,9 +67,17 @@ class StubThread:
         """The result of a coroutine, run where the stub runs."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
-    def close(self) -> None:
-        """Stop listening and drop every connection."""
+    def vanish(self) -> None:
+        """Stop listening and drop every connection, as an engine that was killed."""
         self.call(self.stub.close())
+
+    def come_back(self) -> None:
+        """Listen again, on the same port."""
+        self.call(self.stub.start(self.stub.port))
+
+    def close(self) -> None:
+        """Gone for good."""
+        self.vanish()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()

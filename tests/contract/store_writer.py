@@ -18,6 +18,11 @@ from tests.contract.store_parts import ask, draft, step
 UIDS = tuple(f"t{n}" for n in range(6))
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 async def write(path: Path, name: str, calls: int) -> None:
     store = SqliteStore(path)
     await store.open()
@@ -38,7 +43,7 @@ async def write(path: Path, name: str, calls: int) -> None:
                 for choice in range(many)
             ]
             await store.append(drafts[0].session_id, drafts, {})
-            print(f"call {call_id} {many}", flush=True)
+            say(f"call {call_id} {many}")
             number += 1
 
     async def lease(lane: int) -> None:
@@ -46,11 +51,11 @@ async def write(path: Path, name: str, calls: int) -> None:
         while not calls or number < calls:
             uid = f"{name}-{lane}-{number}"
             await store.submit([step(uid, prompt_uid=uid, is_last=True)], "pool")
-            print(f"step {uid}", flush=True)
+            say(f"step {uid}")
             leases, _ = await store.lease(ask(channel="pool", max_groups=3))
             if leases:
                 await store.ack([one.lease_id for one in leases])
-                print("acked", *(one.prompt_uid for one in leases), flush=True)
+                say(" ".join(["acked", *(one.prompt_uid for one in leases)]))
             number += 1
 
     await asyncio.gather(*(append(lane) for lane in range(4)), *(lease(lane) for lane in range(2)))

@@ -137,8 +137,9 @@ class _Planning:
             return self._whole(matched, covered, "unproven_tail")
         path = self._tree.path(matched)
         off, skip = self._joint(unpack_ids(matched.completion[-64:]), tail)
-        ids = (path if not off else path[: -4 * off]) + pack_ids(tail[skip:])
-        return self._planned(ids, matched, covered, "template" if off else None)
+        if off:
+            return self._planned(path[: -4 * off] + pack_ids(tail[skip:]), matched, covered, "template")
+        return self._planned(path + pack_ids(tail[skip:]), matched, covered, None, extends=True)
 
     def _tail(self, at: int) -> list[int] | None:
         window = window_of(self._messages, at) if self._renderer.windows and self._traits.windows else None
@@ -218,13 +219,20 @@ class _Planning:
         ids = self._tokenizer.encode_whole(text) if self._escape is None else self._escape.encode_whole(text)
         return self._planned(pack_ids(ids), matched, covered, reason)
 
-    def _planned(self, ids: bytes, matched: Node | None, covered: int, reason: Reason | None) -> PromptPlan:
+    def _planned(
+        self, ids: bytes, matched: Node | None, covered: int, reason: Reason | None, *, extends: bool = False
+    ) -> PromptPlan:
+        """`extends`: the ids begin with the whole path of `matched`."""
         limit = self._ask.prompt_limit
         cut = limit is not None and count(ids) > limit
         if cut and limit is not None:
             ids = ids[len(ids) - 4 * limit :]
             reason = "truncated"
-        boundary = self._boundary(ids, matched, covered, cut)
+        if extends and not cut and matched is not None and not self._replies(covered):
+            # Known by how it was made: no need to compare a long path with itself.
+            boundary = Boundary(matched, matched.path_tokens, "exact", None)
+        else:
+            boundary = self._boundary(ids, matched, covered, cut)
         return PromptPlan(
             ids=ids,
             parent=boundary.parent,

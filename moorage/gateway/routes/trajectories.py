@@ -57,7 +57,7 @@ async def init(gateway: Gateway, request: Request) -> Reply:
     )
     prompt_uid = body.prompt_uid or made
     host = request.header(b"host") or f"{gateway.settings.host}:{gateway.settings.port}"
-    base_url = f"{request.scope['scheme']}://{host}/{uid}/{prompt_uid}"
+    base_url = f"http://{host}/{uid}/{prompt_uid}"
     return json_reply(
         {"trajectory_uid": uid, "prompt_uid": prompt_uid, "base_url": base_url, "openai_base_url": f"{base_url}/v1"}
     )

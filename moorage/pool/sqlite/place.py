@@ -6,6 +6,7 @@ path is looked at around every commit.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import suppress
@@ -39,7 +40,7 @@ class Place:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             return self._open_writer(now, "rwc")
         except (OSError, sqlite3.Error) as fault:
-            raise self._unusable(fault) from fault
+            raise self.unusable(fault) from fault
 
     def reopen(self, now: float) -> sqlite3.Connection:
         """Open the file again after a fault; it is never made anew. Raises StoreFault."""
@@ -87,6 +88,27 @@ class Place:
             hint="nothing was kept; look at the disk's space, and at the file, its place and its permissions",
         )
 
+    def unusable(self, cause: BaseException | None) -> PreflightError:
+        """What a user is told of a file that cannot be opened."""
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return PreflightError(
+                f"{self.path} is damaged or no SQLite file: {cause}",
+                code="store_corrupt",
+                hint="keep a copy of it, and name another file with --db",
+            )
+        if not os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+            return PreflightError(
+                f"{self.path} cannot be written: {cause}",
+                code="store_read_only",
+                hint="give write permission on it and on its folder, or name another file with --db",
+            )
+        return PreflightError(
+            f"the store {self.path} cannot be opened: {cause}",
+            code="store_unusable",
+            hint="name a file in a folder that can be written with --db",
+        )
+
     def _open_writer(self, now: float, mode: str) -> sqlite3.Connection:
         db = self._connect(mode)
         try:
@@ -114,26 +136,6 @@ class Place:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
-        )
-
-    def _unusable(self, cause: Exception) -> PreflightError:
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            return PreflightError(
-                f"{self.path} is damaged or no SQLite file: {cause}",
-                code="store_corrupt",
-                hint="keep a copy of it, and name another file with --db",
-            )
-        if isinstance(cause, PermissionError) or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            return PreflightError(
-                f"{self.path} cannot be written: {cause}",
-                code="store_read_only",
-                hint="give write permission on it and on its folder, or name another file with --db",
-            )
-        return PreflightError(
-            f"the store {self.path} cannot be opened: {cause}",
-            code="store_unusable",
-            hint="name a file in a folder that can be written with --db",
         )
 
 

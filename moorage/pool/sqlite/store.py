@@ -66,8 +66,12 @@ class SqliteStore:
     async def open(self) -> None:
         await asyncio.to_thread(self._writer.open)
         self._writer.start()
+        try:
+            await self._writer.run(_sweep)
+        except StoreFault as fault:
+            await self.close()
+            raise self._place.unusable(fault.__cause__) from fault
         self._sweeper = asyncio.create_task(self._sweep_when_due())
-        await self._writer.run(_sweep)
 
     async def close(self) -> None:
         if self._sweeper is not None:

@@ -161,12 +161,18 @@ class Writer:
             self._place.check(self._identity)
         except (sqlite3.Error, OSError, StoreFault) as fault:
             self._let_go()
-            reason = fault if isinstance(fault, StoreFault) else self._place.fault(fault)
-            return [StoreFault(reason.message, hint=reason.hint) for _ in batch], None
+            return [self._fault(fault) for _ in batch], None
         except Exception as fault:  # a fault of ours must not leave anybody waiting
             self._let_go()
             return [fault for _ in batch], None
         return outcomes, Committed(transaction.group_changed, looked_ahead, deadline)
+
+    def _fault(self, cause: sqlite3.Error | OSError | StoreFault) -> StoreFault:
+        """One for each who asked: an exception is raised once."""
+        told = cause if isinstance(cause, StoreFault) else self._place.fault(cause)
+        fault = StoreFault(told.message, hint=told.hint)
+        fault.__cause__ = cause
+        return fault
 
     def _begin(self, db: sqlite3.Connection | None) -> Transaction:
         assert db is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,27 +11,32 @@ from moorage.capture.packing import pack_ids, unpack_ids
 from moorage.capture.tree import CallTree, Node
 from tests.unit.capture.sessions import Session, shared
 
-FEW = st.lists(st.integers(0, 2), max_size=5)
-"""Three ids only, so that paths meet and part everywhere."""
 
-
-@st.composite
-def sessions(draw) -> Session:
+def grown(requests: int, seed: int) -> Session:
+    """A session of that many requests. Three ids only, so that paths meet and part everywhere."""
+    rng = random.Random(seed)
     session = Session()
-    for _ in range(draw(st.integers(0, 12))):
+    for number in range(requests):
+        fields = {"delta": few(rng), "delivered": rng.random() < 0.8, "request_id": f"request-{number}"}
         nodes = session.tree.nodes()
-        fields = {"delta": draw(FEW), "delivered": draw(st.integers(0, 5)) > 0}
-        if nodes and draw(st.integers(0, 4)) > 0:
-            parent = draw(st.sampled_from(nodes))
-            whole = draw(st.integers(0, 2)) > 0
-            fields["parent"] = parent.seq
-            fields["keep"] = parent.path_tokens if whole else draw(st.integers(0, parent.path_tokens))
-            fields["verdict"] = "exact" if fields["keep"] == parent.path_tokens else "branch"
-            fields["reason"] = None if fields["verdict"] == "exact" else "edited"
-        request = f"request-{len(session.calls)}"
-        for choice in range(draw(st.integers(1, 3))):
-            session.add(**fields, completion=draw(FEW), request_id=request, choice=choice)
+        if nodes and rng.random() < 0.8:
+            parent = rng.choice(nodes)
+            keep = parent.path_tokens if rng.random() < 0.7 else rng.randint(0, parent.path_tokens)
+            whole = keep == parent.path_tokens
+            fields |= {"parent": parent.seq, "keep": keep}
+            fields |= {"verdict": "exact"} if whole else {"verdict": "branch", "reason": "edited"}
+        for choice in range(rng.choice([1, 1, 2, 3])):
+            session.add(**fields, completion=few(rng), choice=choice)
     return session
+
+
+def few(rng: random.Random) -> list[int]:
+    return [rng.randrange(3) for _ in range(rng.randrange(6))]
+
+
+def sessions() -> st.SearchStrategy[Session]:
+    """Drawn as two numbers, so that thousands of calls are made in seconds; the number of requests shrinks."""
+    return st.builds(grown, st.integers(0, 12), st.integers(0, 2**32))
 
 
 @given(sessions())

@@ -25,10 +25,7 @@ layouts = st.sampled_from([(",", ":"), (", ", ": "), (",\n ", " : ")])
 
 
 def request_of(raw: bytes) -> Request:
-    async def nobody() -> dict[str, Any]:
-        raise AssertionError("nothing more is read")
-
-    return Request({"method": "POST", "path": PATH, "headers": []}, nobody, raw, "r")
+    return Request("POST", PATH.encode(), [], raw)
 
 
 def body_of(said: list[dict[str, Any]], more: dict[str, Any], layout: tuple[str, str], *, first: bool) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -15,7 +15,9 @@ ENTRY = {"job_id": "j", "platform_job_id": "moorage-j", "access": "port-forward"
 LABELS = {"moorage.job_id": "j"}
 WORKLOAD = {"metadata": {"uid": "w", "labels": LABELS}, "spec": {}}
 LOST = b"unable to retrieve container logs for docker://afbf"
-THROWN_AWAY = UsageError("previous terminated container not found")
+NONE = UsageError("previous terminated container not found")
+GONE = NotFoundError("pods p not found")
+Log = bytes | Exception
 
 RUNS = {"state": {"running": {}}}
 DIED = {"state": {"terminated": {"exitCode": 1, "containerID": "docker://x"}}}
@@ -31,29 +33,33 @@ class Answer(NamedTuple):
 class Late:
     """A cluster that answers what it is told to, in turn; the last of each again and again.
 
-    `pods`: the container's status at each look, None for no pod. `logs`: what each reading gives.
+    `pods`: the container's status at each look, None for no pod. `present` and `before`: what each reading of the log
+    gives, of the run that the node counts as the present one and of the one before it.
     """
 
-    def __init__(self, pods: list[dict[str, Any] | None], *logs: bytes | Exception) -> None:
-        self.pods, self.logs = pods, list(logs)
-        self.asked: list[tuple[bool, bool]] = []
-        """(whether the run before was asked for, whether it was followed), of each reading."""
+    def __init__(self, pods: Sequence[Any], present: Sequence[Log] = (b"",), before: Sequence[Log] = (NONE,)) -> None:
+        self.pods, self.present, self.before = list(pods), list(present), list(before)
+        self.asked: list[str] = []
 
     def items(self, namespace: str, kind: str, **query: Any) -> list[dict[str, Any]]:
-        return [WORKLOAD] if kind == "deployments" else []
+        return [WORKLOAD] if kind == "deployments" and self.pods[0] is not None else []
 
     def get(self, path: str, **query: Any) -> Answer:
-        status = self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]
+        status = turn(self.pods)
         metadata = {"name": "p", "uid": "u", "labels": LABELS, "creationTimestamp": "2026-11-21T11:00:00Z"}
         pod = {"metadata": metadata, "spec": {}, "status": {"containerStatuses": [status]}}
         return Answer({"items": [] if status is None else [pod]})
 
     def stream(self, path: str, *, follow: bool, previous: str | None, tailLines: int | None) -> Iterator[bytes]:
-        self.asked.append((previous == "true", follow))
-        found = self.logs.pop(0) if len(self.logs) > 1 else self.logs[0]
+        self.asked.append("before" if previous else "followed" if follow else "present")
+        found = turn(self.before if previous else self.present)
         if isinstance(found, Exception):
             raise found
         yield found
+
+
+def turn(answers: list[Any]) -> Any:
+    return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 @pytest.fixture(autouse=True)
@@ -62,53 +68,54 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pods", "answers", "lines"),
+    ("pods", "present", "before", "lines"),
     [
-        ([RUNS], [b"one\ntwo"], ["one", "two"]),
-        ([None], [b"of nobody"], []),
-        ([COMING], [b"of nobody"], []),
-        ([DIED], [b"one\n", b"one\n"], ["one"]),
-        ([DIED], [b"", b"one\n"], ["one"]),  # it is started again, and the cluster has not told
-        ([DIED], [b"o", b"one\n"], ["one"]),
-        ([DIED, AGAIN], [THROWN_AWAY, b"one\n"], ["one"]),
-        ([AGAIN], [LOST, b"one\n"], ["one"]),
-        ([AGAIN], [THROWN_AWAY], []),
-        ([AGAIN], [NotFoundError("pods p not found")], []),
-        ([DIED, None], [NotFoundError("pods p not found")], []),  # stopped meanwhile
-        ([RUNS], [PreflightError("being terminated", code="namespace_missing")], []),
-        ([RUNS, AGAIN], [b"half of it\n", b"one\n"], ["one"]),  # it died while it was read
-        ([DIED], [b""], []),  # it wrote nothing
+        ([RUNS], [b"one\ntwo"], [NONE], ["one", "two"]),
+        ([RUNS], [GONE, b"one"], [NONE], ["one"]),
+        ([RUNS], [PreflightError("being terminated", code="namespace_missing")], [NONE], []),
+        ([RUNS, AGAIN], [b"half of it\n", b"more"], [b"one\n"], ["one"]),  # it died while it was read
+        ([None], [b"of nobody"], [b"of nobody"], []),
+        ([COMING], [b"of nobody"], [b"of nobody"], []),
+        ([DIED], [b"one\n"], [NONE], ["one"]),
+        ([DIED], [b""], [NONE], []),  # it wrote nothing
+        ([DIED], [b""], [NONE, b"one\n"], ["one"]),  # started again meanwhile, and the cluster has not told
+        ([DIED], [b"half of the next"], [b"one\n"], ["one"]),
+        ([AGAIN], [b"half of the next"], [b"one\n"], ["one"]),
+        ([AGAIN], [b"one\n"], [LOST], ["one"]),  # the second has ended too, and the first is thrown away
+        ([AGAIN], [LOST], [LOST, LOST, b"one\n"], ["one"]),
+        ([AGAIN], [NONE, NONE, b"one"], [NONE], ["one"]),
+        ([AGAIN], [NONE], [NONE], []),
+        ([DIED, None], [GONE], [GONE], []),  # stopped meanwhile
     ],
 )
-def test_what_is_read(pods: list[Any], answers: list[bytes | Exception], lines: list[str]) -> None:
-    assert list(read_log(Late(list(pods), *answers), "n", ENTRY, tail=None)) == lines  # type: ignore[arg-type]
+def test_what_is_read(pods: list[Any], present: list[Log], before: list[Log], lines: list[str]) -> None:
+    assert list(read_log(Late(pods, present, before), "n", ENTRY, tail=None)) == lines  # type: ignore[arg-type]
 
 
-def test_the_run_that_ended_is_read_and_not_the_next_one() -> None:
-    cluster = Late([AGAIN], b"one\n")
-    assert list(read_log(cluster, "n", ENTRY, tail=5)) == ["one"]  # type: ignore[arg-type]
-    assert set(cluster.asked) == {(True, False)}
+def test_while_it_is_stopped_the_present_run_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    leaving = {**WORKLOAD, "metadata": {**WORKLOAD["metadata"], "deletionTimestamp": "2026-11-21T12:00:00Z"}}
+    cluster = Late([AGAIN], [b"now\n"], [b"then\n"])
+    monkeypatch.setattr(cluster, "items", lambda _namespace, kind, **_query: [leaving] if kind == "deployments" else [])
+    assert list(read_log(cluster, "n", ENTRY, tail=5)) == ["now"]  # type: ignore[arg-type]
 
 
 def test_a_cluster_that_does_not_answer_is_told() -> None:
     with pytest.raises(PlatformUnreachable):
-        list(read_log(Late([RUNS], PlatformUnreachable("silent")), "n", ENTRY, tail=None))  # type: ignore[arg-type]
+        list(read_log(Late([RUNS], [PlatformUnreachable("silent")]), "n", ENTRY, tail=None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("pods", "answers", "lines", "asked"),
+    ("pods", "present", "before", "lines", "asked"),
     [
-        ([COMING, RUNS, DIED], [b"one\ntwo\n"], ["one", "two"], [(False, True)]),
-        ([RUNS, RUNS, DIED], [THROWN_AWAY, b"one\n"], ["one"], [(False, True)] * 2),
-        ([DIED], [b"", b"one\n"], ["one"], [(False, False)] * 3),  # over before it was looked at
-        ([RUNS, None], [b"one\n"], ["one"], [(False, True)]),
+        ([COMING, RUNS, DIED], [b"one\ntwo\n"], [NONE], ["one", "two"], ["followed"]),
+        ([RUNS, RUNS, DIED], [NONE, b"one\n"], [NONE], ["one"], ["followed"] * 2),
+        ([DIED], [b""], [b"one\n"], ["one"], ["before"]),  # over before it was looked at
+        ([RUNS, None], [b"one\n"], [NONE], ["one"], ["followed"]),
     ],
 )
 def test_what_is_followed(
-    pods: list[Any], answers: list[Any], lines: list[str], asked: list[tuple[bool, bool]]
+    pods: list[Any], present: list[Log], before: list[Log], lines: list[str], asked: list[str]
 ) -> None:
-    cluster = Late(list(pods), *answers)
-    if pods[-1] is None:
-        cluster.items = lambda namespace, kind, **query: [WORKLOAD] if cluster.pods[0] else []  # type: ignore[method-assign]
+    cluster = Late(pods, present, before)
     assert list(follow_log(cluster, "n", ENTRY, tail=None)) == lines  # type: ignore[arg-type]
     assert cluster.asked == asked

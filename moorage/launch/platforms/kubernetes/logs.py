@@ -23,32 +23,24 @@ LOST = "unable to retrieve container logs for "
 
 
 def read_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | None) -> Iterator[str]:
-    """What was written so far; nothing before the container runs.
-
-    The cluster starts a container that died again, keeps one dead run of it, and tells of that a moment late: what is
-    read meanwhile may be of either run, half of one, or nothing. So the log of one that has ended counts when it was
-    read twice alike.
-    """
-    lines: list[str] | None = None
-    before: tuple[object, list[str] | None] | None = None
+    """What was written so far; nothing before the container runs."""
+    lines: list[str] = []
     for _ in range(READ_TRIES):
         found, life = _look(cluster, namespace, entry)
-        pod, instance = found.pod, _instance(found)
+        pod = found.pod
         if pod is None or not has_started(pod):
             break
-        try:
-            lines = list(_lines(cluster, namespace, pod, life, tail=tail, follow=False))
-        except _LostLog:
-            lines = None
-        seen = instance, lines
-        is_sure = (
-            seen == before if life.state == "exited" else instance == _instance(_look(cluster, namespace, entry)[0])
-        )
-        if lines is not None and is_sure:
+        if life.state == "exited" and not _is_leaving(found):
+            read = _read_ended(cluster, namespace, pod, tail)
+            is_sure = read is not None
+        else:
+            read = _read(cluster, namespace, pod, tail)
+            is_sure = read is not None and _instance(_look(cluster, namespace, entry)[0]) == _instance(found)
+        lines = lines if read is None else read
+        if is_sure:
             break
-        before = seen
         time.sleep(LOOK_EVERY_S)
-    yield from lines or []
+    yield from lines
 
 
 def follow_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | None) -> Iterator[str]:
@@ -63,7 +55,7 @@ def follow_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | No
             return
         if pod is not None and instance != followed and has_started(pod):
             try:
-                yield from _lines(cluster, namespace, pod, life, tail=tail, follow=True)
+                yield from _lines(cluster, namespace, pod, tail=tail, follow=True)
             except _LostLog:
                 pass  # it is looked at again
             else:
@@ -89,11 +81,38 @@ def _instance(found: Found) -> tuple[str, int] | None:
     return (str(pod["metadata"]["uid"]), restarts_of(pod)) if pod is not None else None
 
 
-def _lines(cluster: Cluster, namespace: str, pod: Any, life: Life, *, tail: int | None, follow: bool) -> Iterator[str]:
-    """Of the run before, when that one's end was the service's end. Raises _LostLog before the first line."""
-    previous = life.state == "exited" and restarts_of(pod) > 0
+def _is_leaving(found: Found) -> bool:
+    return found.workload is None or bool(found.workload["metadata"].get("deletionTimestamp"))
+
+
+def _read_ended(cluster: Cluster, namespace: str, pod: Any, tail: int | None) -> list[str] | None:
+    """Of the run that ended. The cluster starts it again at once, keeps one dead run, and tells of both a moment late.
+
+    Once it is started again its log is that of the run before; there was none before and after the reading of the
+    present one when that is the one that ended.
+    """
+    before = _read(cluster, namespace, pod, tail, previous=True)
+    if before is not None:
+        return before
+    present = _read(cluster, namespace, pod, tail)
+    before = _read(cluster, namespace, pod, tail, previous=True)
+    return present if before is None else before
+
+
+def _read(cluster: Cluster, namespace: str, pod: Any, tail: int | None, *, previous: bool = False) -> list[str] | None:
+    """All lines; None when there is no such log."""
+    try:
+        return list(_lines(cluster, namespace, pod, tail=tail, previous=previous))
+    except _LostLog:
+        return None
+
+
+def _lines(
+    cluster: Cluster, namespace: str, pod: Any, *, tail: int | None, follow: bool = False, previous: bool = False
+) -> Iterator[str]:
+    """`previous`: of the run before. Raises _LostLog before the first line."""
     path = path_of(namespace, "pods", pod["metadata"]["name"], "log")
-    pieces = cluster.stream(path, follow=follow and not previous, tailLines=tail, previous="true" if previous else None)
+    pieces = cluster.stream(path, follow=follow, tailLines=tail, previous="true" if previous else None)
     is_first = True
     try:
         for line in lines_of(pieces):

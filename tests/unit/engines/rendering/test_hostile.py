@@ -58,10 +58,8 @@ def test_a_tail_that_begins_with_no_special_token_is_not_proven():
 
 
 def test_what_a_template_writes_between_an_answer_and_its_close_is_not_proven():
-    close = (
-        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.role == 'assistant' %}\n{% endif %}"
-    )
-    one = renderer(close + "<|im_end|>{% endfor %}<|im_start|>assistant\n")
+    close = "{{ '\\n' if m.role == 'assistant' }}<|im_end|>{% endfor %}<|im_start|>"
+    one = renderer("{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}" + close)
     _, _, plans = turns(one, 2)
     assert plans[-1].reason == "unproven_tail"
 

@@ -1,0 +1,272 @@
+"""One client's connection: HTTP/1.1 in, replies out, over asyncio alone.
+
+A general server costs as much CPU a call as everything else that a gateway does, so this is our own, small one. The
+parser is llhttp (httptools), which refuses what requests are smuggled with. Requests of one connection are answered in
+turn; what comes meanwhile waits, up to a limit. The end of the client's stream counts as its leaving, as for nginx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import httptools
+
+from moorage.gateway.faults import BodyTooLarge, Fault
+from moorage.gateway.reply import Reply
+from moorage.gateway.request import Request
+
+if TYPE_CHECKING:
+    from moorage.gateway.app import App
+    from moorage.gateway.listener import Listener
+
+__all__ = ["Connection"]
+
+HEAD_BYTES = 64 * 1024
+"""A request's line and headers together."""
+WAITING_REQUESTS = 64
+"""Parsed and not begun, of one connection; then it is not read from until some are answered."""
+
+PHRASES = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    409: b"Conflict",
+    413: b"Content Too Large",
+    422: b"Unprocessable Content",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}
+
+
+class Connection(asyncio.Protocol):
+    """Made for each client that connects; httptools calls the `on_…` methods."""
+
+    def __init__(self, app: App, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
+        self._app = app
+        self._listener = listener
+        self._loop = loop
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # made before anything else is called
+        self._request: Request | None = None
+        """The one being answered."""
+        self._waiting: deque[Request] = deque()
+        self._fault: Fault | None = None
+        """What is wrong with the request that is being read."""
+        self._writable: asyncio.Future[None] | None = None
+        self._streams: Request | None = None
+        """The last one whose reply was begun as a stream."""
+        self._keep_alive = True
+        self._closing = False
+        self.heard_at = loop.time()
+        """When something came or went, of `loop.time`."""
+        self._reset()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._request is not None
+
+    def close_when_idle(self) -> None:
+        """Answer what is in hand, then close."""
+        self._closing = True
+        if self._request is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport
+        self._listener.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._listener.connections.discard(self)
+        self._waiting.clear()
+        self._closing = True
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._request is not None:
+            self._request.leave()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = self._loop.time()
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._keep_alive = False  # the upgrade is declined by answering as if it had not been asked for
+        except httptools.HttpParserError as fault:
+            self._refuse(400, f"no HTTP/1.1 request: {fault}", "http_wrong")
+        else:
+            if self._in_head and self._head_bytes > HEAD_BYTES:
+                self._refuse(431, f"line and headers have more than {HEAD_BYTES} bytes", "headers_too_large")
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        self._reset()
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        self._headers.append((name, value))
+        if name == b"content-length":
+            self._announced = value
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self._expects = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        limit = self._app.body_limit_bytes
+        if self._announced.isdigit() and int(self._announced) > limit:
+            self._fault = BodyTooLarge(int(self._announced), limit)
+        elif self._expects and not self._closing:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._fault is not None:
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._app.body_limit_bytes:
+            self._fault = BodyTooLarge(self._body_bytes, self._app.body_limit_bytes)
+            self._body.clear()
+            return
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._closing:
+            return
+        method = self._parser.get_method().decode("latin-1")
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        request = Request(method, self._target, self._headers, body)
+        request.keep_alive = self._parser.should_keep_alive() and self._keep_alive
+        request.chunks = self._parser.get_http_version() == "1.1"
+        request.fault = self._fault
+        self._reset()
+        if self._request is not None:
+            self._waiting.append(request)
+            if len(self._waiting) >= WAITING_REQUESTS:
+                self._hold()
+            return
+        self._begin(request)
+
+    # Replies
+
+    def send(self, request: Request, reply: Reply) -> None:
+        """A whole reply."""
+        body = b"" if request.method == "HEAD" else reply.body
+        self._transport.write(self._head(request, reply, b"content-length: %d" % len(reply.body)) + body)
+
+    def begin_stream(self, request: Request, reply: Reply) -> None:
+        """The head of a reply whose frames follow; `reply.body` is not sent."""
+        if not request.chunks:
+            request.keep_alive = False
+        self._streams = request
+        length = b"transfer-encoding: chunked" if request.chunks else b"connection: close"
+        self._transport.write(self._head(request, reply, length))
+
+    async def send_frame(self, request: Request, frame: bytes) -> None:
+        """One frame; waits while the client does not read."""
+        self.heard_at = self._loop.time()
+        self._transport.write(b"%x\r\n%b\r\n" % (len(frame), frame) if request.chunks else frame)
+        if self._writable is not None:
+            await self._writable
+
+    def end_stream(self, request: Request) -> None:
+        """After the last frame."""
+        if request.chunks:
+            self._transport.write(b"0\r\n\r\n")
+
+    def break_off(self, request: Request) -> None:
+        """A stream that ends without its end: the client sees a broken reply, not a short one."""
+        request.keep_alive = False
+
+    def streaming(self, request: Request) -> bool:
+        """Whether the head of a stream went out for this request."""
+        return self._streams is request
+
+    def answered(self, request: Request) -> None:
+        """The request is over: the next one, if there is one."""
+        self.heard_at = self._loop.time()
+        self._request = None
+        if self._closing or not request.keep_alive:
+            self._transport.close()
+            return
+        if self._waiting:
+            following = self._waiting.popleft()
+            if not self._closing:
+                self._transport.resume_reading()
+            self._begin(following)
+
+    # Helpers
+
+    def _hold(self) -> None:
+        """Read no more for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _begin(self, request: Request) -> None:
+        self._request = request
+        request.task = self._loop.create_task(self._app.answer(request, self))
+
+    def _head(self, request: Request, reply: Reply, length: bytes) -> bytes:
+        lines = [
+            b"HTTP/1.1 %d %b" % (reply.status, PHRASES.get(reply.status, b"Status")),
+            b"content-type: " + reply.content_type,
+            length,
+            b"x-request-id: " + request.id.encode("latin-1"),
+        ]
+        if self._closing or not request.keep_alive:
+            request.keep_alive = False
+            lines.append(b"connection: close")
+        lines += [name + b": " + value for name, value in reply.headers]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        """What is no request at all is answered once, in its turn, and the connection is closed."""
+        if self._closing:
+            return
+        request = Request("GET", b"/", [], b"")
+        request.keep_alive = False
+        request.fault = Fault(status, message, code=code)
+        self._hold()
+        if self._request is not None:
+            self._waiting.append(request)
+        else:
+            self._begin(request)
+
+    def _reset(self) -> None:
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._in_head = True
+        self._announced = b""
+        self._expects = False
+        self._fault = None

@@ -1,0 +1,8 @@
+"""Long trials of the gateway, run on demand; the test run has a short form of each.
+
+    python -m tests.campaigns conversations [--number 200] [--seed N]   against a real vLLM, with models/nano
+    python -m tests.campaigns kills [--number 20] [--seed N]            kill -9 under load, against a stub engine
+
+The seed is printed with what was found, and the same seed says the same things again; what a model samples, and when
+the processes of a busy machine run, it does not fix.
+"""

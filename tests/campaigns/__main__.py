@@ -1,0 +1,50 @@
+"""The command line of the campaigns; see `tests.campaigns`."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.campaigns.findings import Findings
+
+NUMBERS = {"conversations": 200, "kills": 20}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
+    parser.add_argument("what", choices=NUMBERS)
+    parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20)")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what a table shows, to do it again")
+    parser.add_argument("--engine", metavar="URL", help="conversations: a vLLM that serves models/nano already")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="leave the stores here")
+    options = parser.parse_args()
+    number = options.number or NUMBERS[options.what]
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        findings = _run(options, number, options.keep)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            findings = _run(options, number, Path(folder))
+    sys.stdout.write(findings.table() + "\n")
+    return 1 if findings.faults else 0
+
+
+def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
+    if options.what == "kills":
+        from tests.campaigns.kills import run_kills
+
+        return run_kills(folder, number=number, seed=options.seed)
+    from tests.campaigns.conversations import run_conversations
+    from tests.campaigns.engine import running_engine
+
+    if options.engine:
+        return run_conversations(folder, options.engine, number=number, seed=options.seed)
+    with running_engine(folder) as url:
+        return run_conversations(folder, url, number=number, seed=options.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
