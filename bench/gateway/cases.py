@@ -87,7 +87,7 @@ def build_cases(stacks: dict[str, Running], stub_port: int, bodies: Bodies, size
     return [
         _pass_through(builder, bodies, size),
         _capture_64(builder, bodies, size),
-        _capture_16(builder, bodies, size),
+        *([_capture_16(builder, bodies, size)] if "litellm" in stacks else []),
         _exact(builder, bodies, size, CONVERSATION_TURNS),
         *([_exact(builder, bodies, size, LONG_CONVERSATION_TURNS)] if size.long_conversations else []),
         _alone(builder, bodies, size, disk),

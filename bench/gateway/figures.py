@@ -9,7 +9,7 @@ from bench.gateway.long_sessions import BYTES_BUDGET, LATE, LongSessions
 from bench.gateway.measuring import CaseResult
 from bench.gateway.rounds import usable_rounds
 
-__all__ = ["read_figures"]
+__all__ = ["better_of", "read_figures"]
 
 OURS = "moorage"
 
@@ -28,6 +28,12 @@ def read_figures(cases: Sequence[CaseResult], long: Sequence[LongSessions]) -> d
             figures[f"long {result.mode}/bytes"] = statistics.median(result.record_bytes[LATE]) / BYTES_BUDGET
     figures["errors"] = float(_errors(cases) + sum(result.errors for result in long))
     return figures
+
+
+def better_of(first: Mapping[str, float], again: Mapping[str, float]) -> dict[str, float]:
+    """Of two measurements the smaller figures; what failed is added up."""
+    found = {**first, **{name: min(first.get(name, value), value) for name, value in again.items()}}
+    return {**found, "errors": first["errors"] + again["errors"]}
 
 
 def _cpu_ratios(case: CaseResult) -> Mapping[str, float]:

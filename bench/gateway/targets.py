@@ -22,6 +22,11 @@ class Target:
     exact: bool = False
     """No slack: a count, not a time."""
 
+    @property
+    def case(self) -> str:
+        """The case that measures it: `stream captured/nginx` is of `stream`."""
+        return self.figure.partition("/")[0].partition(" ")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

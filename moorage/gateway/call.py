@@ -84,7 +84,7 @@ class ModelCall:
     def extra_fields(self) -> dict[str, Any]:
         """What stands at the top of the reply beside OpenAI's fields."""
         asked_for_tools = isinstance(self.ask, ChatAsk) and bool(self.ask.tools)
-        parsed = self.tool_parser is not None and self.gateway.parser.available
+        parsed = self.tool_parser is not None and self.gateway.parses
         return {"tool_parsing": "disabled"} if asked_for_tools and not parsed and self.ask_parses_tools else {}
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
     from moorage.gateway.live import LiveSession
 
-__all__ = ["Asked", "Placed", "commit", "metadata_version"]
+__all__ = ["Asked", "Placed", "commit", "metadata_version", "to_its_end"]
+
+T = TypeVar("T")
 
 RAW_NULL = msgspec.Raw(b"null")
 
@@ -113,10 +117,20 @@ async def commit(
             )
         )
     appended = await gateway.store.append(live.trajectory.uid, drafts, blobs)
-    nodes = live.take(appended)
+    try:
+        nodes = live.take(appended)
+    except ValueError:  # another worker wrote between: this copy is stale
+        gateway.sessions.forget(live.trajectory.uid)
+        nodes = []
     gateway.sessions.grew(live)
     gateway.metrics.captured(drafts)
     return nodes
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which goes on to its end even when the waiting is cancelled: within a stream, whose
+    client may go at any moment, a call is committed and then known, or neither."""
+    return await asyncio.shield(asyncio.get_running_loop().create_task(work))
 
 
 def metadata_version(metadata: dict[str, Any]) -> int:

@@ -23,7 +23,7 @@ from moorage.gateway.passthrough import note_conversation
 from moorage.gateway.reading import ChatRead
 from moorage.gateway.recorded import recorded_messages
 from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.saying import chat_logprobs, say
+from moorage.gateway.saying import chat_logprobs, needs_parser, say
 from moorage.gateway.upstream import refuse_error, relay_error
 from moorage.gateway.whole import whole_reply
 
@@ -44,6 +44,8 @@ async def answer(call: ModelCall) -> Reply | Stream:
     if call.ask.stream:
         return await _stream(call, asked, plan)
     known = _known(call, plan)
+    if needs_parser(call):
+        call.gateway.warm_parser()
     generation = await _generate(call, known)
     spoken = [await say(call, choice) for choice in generation.choices]
     generation = msgspec.structs.replace(generation, choices=tuple(spoken))
@@ -167,6 +169,8 @@ def _room(call: ModelCall, known: Known, state: EndpointState) -> int | None:
 
 async def _stream(call: ModelCall, asked: Asked, plan: PromptPlan) -> Stream:
     known = _known(call, plan)
+    if needs_parser(call):
+        call.gateway.warm_parser()
     _, streamed = await call.request.while_connected(
         call.gateway.fleet.open(
             COMPLETIONS,

@@ -17,8 +17,8 @@ from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
-from moorage.gateway.commit import Asked, Placed, commit
-from moorage.gateway.saying import chat_logprobs, needs_parser, say
+from moorage.gateway.commit import Asked, Placed, commit, to_its_end
+from moorage.gateway.saying import chat_logprobs, finish_of, needs_parser, say
 from moorage.gateway.sse import DONE, error_frame, frame
 from moorage.gateway.whole import usage_of, whole_reply
 
@@ -43,7 +43,8 @@ async def frames(
                     yield out
         generation = await _spoken(call, known, capture.generation())
         settled = True
-        await commit(call.gateway, call.live, asked, generation, placed, body=_body(call, generation))
+        body = _body(call, generation)
+        await to_its_end(commit(call.gateway, call.live, asked, generation, placed, body=body))
         call.live.known = known.plus(generation.choices[0].ids)
         for out in chunks.ends(generation, held=held):
             yield out
@@ -125,7 +126,7 @@ class _Chunks:
                 out.extend(self._frame(choice.index, {"delta": delta}) for delta in _deltas(choice))
             end: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
             end["logprobs"] = logprobs[position] if logprobs else None
-            end["finish_reason"] = choice.finish_reason
+            end["finish_reason"] = finish_of(choice)
             end["stop_reason"] = choice.stop_reason
             out.append(self._frame(choice.index, end))
         if self._call.ask.wants_usage:

@@ -26,7 +26,7 @@ SWEEP_S = 15.0
 
 
 class Gateway:
-    """What every handler is given. `load_renderer` runs in a thread; it returns None where there is no tokenizer."""
+    """What every handler is given. `load_tokenizer` runs in a thread; None: there is no tokenizer."""
 
     def __init__(
         self,
@@ -34,8 +34,7 @@ class Gateway:
         *,
         fleet: Fleet,
         store: Store,
-        parser: ParserProcess,
-        load_renderer: Callable[[], Renderer | None],
+        load_tokenizer: Callable[[], tuple[Renderer, ParserProcess] | None],
         clock: Callable[[], float],
         new_id: Callable[[], str],
         new_uid: Callable[[], str],
@@ -44,8 +43,9 @@ class Gateway:
         self.settings = settings
         self.fleet = fleet
         self.store = store
-        self.parser = parser
         self.renderer: Renderer | None = None
+        """None: no tokenizer, or not yet."""
+        self.parser: ParserProcess | None = None
         self.clock = clock
         self.new_id = new_id
         """For calls and requests: unique."""
@@ -60,8 +60,9 @@ class Gateway:
         self.sessions = LiveSessions(
             store, clock=clock, memory_bytes=settings.memory_bytes, max_sessions=settings.max_sessions
         )
-        self._load_renderer = load_renderer
+        self._load_tokenizer = load_tokenizer
         self._not_ready: str | None = "starting"
+        self._warmed = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -79,7 +80,8 @@ class Gateway:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.parser.close()
+        if self.parser is not None:
+            await self.parser.close()
         await self.fleet.close()
         await self.store.close()
 
@@ -89,22 +91,39 @@ class Gateway:
             message = f"Gateway not ready ({self._not_ready})"
             raise Fault(503, message, code="not_ready", retry_after_s=1)
 
+    @property
+    def parses(self) -> bool:
+        """Whether replies can be split into content, reasoning and tool calls here."""
+        return self.parser is not None and self.parser.enabled
+
     def decode_text(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of token ids; empty without a tokenizer."""
         if self.renderer is None:
             return ""
         return self.renderer.tokenizer.decode(ids, skip_special=skip_special)
 
+    def warm_parser(self) -> None:
+        """Have the parser process start while the engine samples: it takes longer than most replies."""
+        if self.parser is not None and self.parser.enabled and not self._warmed:
+            self._warmed = True
+            self._run(self._warm(self.parser))
+
+    async def _warm(self, parser: ParserProcess) -> None:
+        if not await parser.start():
+            self.log.warning("parsers_off", why="the parser process does not start")
+
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def _load(self) -> None:
         try:
-            self.renderer = await asyncio.to_thread(self._load_renderer)
+            loaded = await asyncio.to_thread(self._load_tokenizer)
         except MoorageError as fault:
             self.log.fault(fault)
             self._not_ready = fault.message
             return
+        if loaded is not None:
+            self.renderer, self.parser = loaded
         self._not_ready = None
         self.log.info("ready", mode=self.settings.mode or ("exact" if self.renderer else "passthrough"))
 

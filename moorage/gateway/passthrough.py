@@ -16,7 +16,7 @@ from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import MoorageError
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
-from moorage.gateway.commit import Asked, Placed, commit
+from moorage.gateway.commit import Asked, Placed, commit, to_its_end
 from moorage.gateway.reading import ChatRead
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.sse import error_frame
@@ -141,7 +141,7 @@ async def _frames(call: ModelCall, streamed: StreamedAnswer) -> AsyncGenerator[b
                 yield frame
         last = capture.finish()
         settled = True
-        await _keep(call, capture.generation(), delivered=True)
+        await to_its_end(_keep(call, capture.generation(), delivered=True))
         for frame in last:
             yield frame
     except MoorageError as fault:

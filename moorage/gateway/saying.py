@@ -15,23 +15,26 @@ from moorage.gateway.call import ModelCall
 if TYPE_CHECKING:
     from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["chat_logprobs", "needs_parser", "say"]
+__all__ = ["chat_logprobs", "finish_of", "needs_parser", "say"]
 
 
 async def say(call: ModelCall, choice: Sampled) -> Sampled:
     """The choice with its message; a text completion stays as it is."""
     if not isinstance(call.ask, ChatAsk):
         return choice
-    if not needs_parser(call):
+    parser = call.gateway.parser
+    if parser is None or not needs_parser(call):
         return _with_message(choice, {"role": "assistant", "content": _plain_text(call, choice)})
-    parsed = await call.gateway.parser.parse(
+    parsed = await parser.parse(
         _marked_text(call, choice),
         tool_parser=call.tool_parser,
         reasoning_parser=call.reasoning_parser,
         tools=call.ask.tools,
         ids=unpack_ids(choice.ids),
+        template_kwargs=call.ask.chat_template_kwargs,
     )
-    if parsed is None:  # no parsers on this machine: the reply says so
+    if parsed.error is not None:  # with tools the reply says so (`tool_parsing`)
+        call.gateway.log.warning("not_parsed", request_id=call.request.id, why=parsed.error)
         return _with_message(choice, {"role": "assistant", "content": _plain_text(call, choice)})
     message: dict[str, Any] = {"role": "assistant", "content": _without_special(call, parsed.content)}
     if parsed.reasoning is not None:
@@ -39,8 +42,13 @@ async def say(call: ModelCall, choice: Sampled) -> Sampled:
     if not parsed.tool_calls:
         return _with_message(choice, message)
     message["tool_calls"] = parsed.tool_calls
-    said = _with_message(choice, message)
-    return msgspec.structs.replace(said, finish_reason="tool_calls") if choice.finish_reason == "stop" else said
+    return _with_message(choice, message)
+
+
+def finish_of(choice: Sampled) -> str:
+    """The finish reason that the client reads; the record keeps the engine's."""
+    called = choice.finish_reason == "stop" and choice.message is not None and choice.message.get("tool_calls")
+    return "tool_calls" if called else choice.finish_reason
 
 
 def needs_parser(call: ModelCall) -> bool:
@@ -73,10 +81,11 @@ def _tops(tokenizer: Tokenizer, top: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def _token(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
+    text = tokenizer.token_bytes(token)
     return {
-        "token": tokenizer.token_text(token),
+        "token": text.decode("utf-8", "replace"),
         "logprob": logprob if math.isfinite(logprob) else -9999.0,  # JSON has no infinity; OpenAI's floor
-        "bytes": list(tokenizer.token_bytes(token)),
+        "bytes": list(text),
     }
 
 

@@ -25,10 +25,11 @@ from moorage.gateway.ids import cheap_ids, uuid_hex
 from moorage.gateway.listener import Listener
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
-from moorage.gateway.tokenizer_choice import load_renderer
+from moorage.gateway.tokenizer_choice import find_tokenizer_folder, load_renderer
 from moorage.pool.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
+    from moorage.engines.rendering.plan import Renderer
     from moorage.pool.contract import Store
 
 __all__ = ["serve"]
@@ -80,8 +81,7 @@ async def _serve(
         settings,
         fleet=Fleet(endpoints, clock=time.monotonic, silence_s=settings.upstream_timeout_s),
         store=_store(settings),
-        parser=ParserProcess(parser_python, settings.tokenizer_path),
-        load_renderer=lambda: load_renderer(settings.tokenizer_path, endpoints, os.environ),
+        load_tokenizer=lambda: _tokenizer(settings, endpoints, parser_python),
         clock=time.time,
         new_id=cheap_ids(),
         new_uid=uuid_hex,
@@ -142,6 +142,16 @@ def _bound(settings: Settings) -> Iterator[socket.socket]:
 def _url(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _tokenizer(
+    settings: Settings, endpoints: Sequence[Endpoint], parser_python: Path | None
+) -> tuple[Renderer, ParserProcess] | None:
+    folder = find_tokenizer_folder(settings.tokenizer_path, endpoints, os.environ)
+    renderer = None if folder is None else load_renderer(folder, named=settings.tokenizer_path is not None)
+    if folder is None or renderer is None:
+        return None
+    return renderer, ParserProcess(parser_python, folder)
 
 
 def _store(settings: Settings) -> Store:

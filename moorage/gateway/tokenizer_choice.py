@@ -18,26 +18,19 @@ __all__ = ["find_tokenizer_folder", "load_renderer"]
 FILES = ["tokenizer*.json", "chat_template.*", "generation_config.json"]
 
 
-def load_renderer(named: Path | None, endpoints: Sequence[Endpoint], environ: Mapping[str, str]) -> Renderer | None:
-    """The renderer of `named`, else of the first endpoint whose tokenizer is on disk or can be fetched; None: none is.
-
-    Raises PreflightError when `named` has no tokenizer that can be used.
-    """
+def load_renderer(folder: Path, *, named: bool) -> Renderer | None:
+    """The renderer of a tokenizer's folder. One that cannot be used: PreflightError when it was `named`, else None."""
     from moorage.engines.rendering.plan import Renderer
     from moorage.engines.rendering.template import ChatTemplate
 
-    folder = find_tokenizer_folder(named, endpoints, environ)
-    if folder is None:
-        return None
     try:
         tokenizer = load_tokenizer(folder)
         if tokenizer.template is None:
-            raise PreflightError(
-                f"{folder} has no chat template", code="template_missing", hint="use --mode passthrough"
-            )
+            hint = "use --mode passthrough without --tokenizer-path"
+            raise PreflightError(f"{folder} has no chat template", code="template_missing", hint=hint)
         return Renderer(tokenizer, ChatTemplate(tokenizer.template, tokenizer.named))
     except MoorageError:
-        if named is not None:
+        if named:
             raise
         return None
 

@@ -10,6 +10,7 @@ from moorage.capture.packing import count
 from moorage.engines.contract import Generation, Sampled
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
+from moorage.gateway.saying import finish_of
 
 __all__ = ["usage_of", "whole_reply"]
 
@@ -49,6 +50,6 @@ def _choice(choice: Sampled, chat: bool, logprobs: Any) -> dict[str, Any]:
         "index": choice.index,
         **said,
         "logprobs": logprobs,
-        "finish_reason": choice.finish_reason,
+        "finish_reason": finish_of(choice),
         "stop_reason": choice.stop_reason,
     }

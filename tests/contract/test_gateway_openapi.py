@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -11,14 +10,11 @@ import jsonschema
 import pytest
 import requests
 
-from moorage.gateway import documentation
 from tests.contract.gateway_calls import SAID, chat, fresh, init, step, submit
+from tests.contract.gateway_document import DOCUMENT, Moods, check_declared, operations
 from tests.contract.gateway_process import GatewayProcess, running_gateway, wait_until
-from tests.stand_ins.canned_replies import CannedReplies
 from tests.stand_ins.engine_stub import Fault
-from tests.stand_ins.stub_reply import StubReply
 
-DOCUMENT = documentation.document()
 BODY_LIMIT = 50_000
 DECLARED = [
     (operation["operationId"], int(status))
@@ -40,25 +36,6 @@ class Call(NamedTuple):
     method: str
     path: str
     body: Any = None
-
-
-class Moods:
-    """A canned engine that also embeds and tokenizes, unless its mood is worse."""
-
-    def __init__(self) -> None:
-        self._canned = CannedReplies("stub", prompt_ids=12, sampled=6)
-        self.mood = "well"
-
-    def __call__(self, path: str, body: bytes) -> StubReply:
-        if self.mood == "garbage":
-            return StubReply(ready=b"SSH-2.0-OpenSSH_9.2\r\n")
-        if self.mood == "silent":
-            return StubReply(ready=b"")
-        if path == "/v1/embeddings":
-            return StubReply(200, b'{"object":"list","data":[],"model":"stub","usage":{}}')
-        if path == "/tokenize" and self.mood != "no tokenizer":
-            return StubReply(200, b'{"count":2,"max_model_len":99,"tokens":[4,5]}')
-        return self._canned(path, body)
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +87,6 @@ def test_a_reply_is_as_declared(answers: Answers) -> None:
 def test_no_other_reply_was_given(answers: Answers) -> None:
     undeclared = {one: answers[one].text[:200] for one in answers if one not in DECLARED}
     assert not undeclared, str(undeclared)
-
-
-def check_declared(name: str, reply: requests.Response) -> None:
-    """That content type and content are as the document says."""
-    [operation] = [one for item in DOCUMENT["paths"].values() for one in item.values() if one["operationId"] == name]
-    declared = operation["responses"][str(reply.status_code)].get("content", {})
-    content_type = reply.headers["content-type"].partition(";")[0]
-    assert content_type in declared
-    if content_type.endswith("json"):
-        schema = {**declared[content_type]["schema"], "components": DOCUMENT["components"]}
-        jsonschema.Draft202012Validator(schema).validate(reply.json())
 
 
 def _collect(found: Answers, gateway: GatewayProcess, calls: dict[str, Call]) -> None:
@@ -192,17 +158,11 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
     }
 
 
-def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for path, item in DOCUMENT["paths"].items():
-        for method, operation in item.items():
-            yield method.upper(), path, operation
-
-
 def _unreadable(gateway: GatewayProcess) -> dict[str, Call]:
     """Bodies that are no JSON; without a body a uid or cursor that is none."""
     calls, made = {}, init(gateway)
     [session] = _sessions(gateway, 1)
-    for method, path, operation in _operations():
+    for method, path, operation in operations():
         uids = {"trajectory_uid": made["trajectory_uid"], "prompt_uid": made["prompt_uid"]}
         if "requestBody" in operation:
             calls[operation["operationId"]] = Call(method, path.format(uuid=session, **uids), b"{")
@@ -219,7 +179,7 @@ def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
     """What is JSON, or a path, of the wrong shape."""
     calls = {
         operation["operationId"]: Call(method, path.format(trajectory_uid="a%21b", prompt_uid="p"), {})
-        for method, path, operation in _operations()
+        for method, path, operation in operations()
         if "{trajectory_uid}" in path
     }
     for number in ("nack", "ack", "submit_steps", "generate", "compute_reward"):
@@ -238,7 +198,7 @@ def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
 def _unknown() -> dict[str, Call]:
     """What nothing is called, and bodies that are too long for any."""
     calls = {}
-    for method, path, operation in _operations():
+    for method, path, operation in operations():
         if "{" in path:
             body = {"messages": SAID, "prompt": [1]} if "completions" in path else {}
             place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", file="none.js")
@@ -260,7 +220,7 @@ def _conflicting(gateway: GatewayProcess) -> dict[str, Call]:
     submit(gateway, step(done["trajectory_uid"]))
     gateway.post(f"/complete_trajectory/{done['trajectory_uid']}")
     calls = {}
-    for method, path, operation in _operations():
+    for method, path, operation in operations():
         if "{trajectory_uid}" in path and method == "POST":
             place = path.format(trajectory_uid=done["trajectory_uid"], prompt_uid="p")
             body = {"messages": SAID, "prompt": [1], "channel": "other"}
@@ -302,7 +262,7 @@ def _collect_from_bad_engine(found: Answers, gateway: GatewayProcess, moods: Moo
     wait_until(lambda: gateway.get("/health").status_code == 200)
     too_long = b" " * (BODY_LIMIT + 1)
     _collect(found, gateway, {name: call._replace(body=too_long) for name, call in _good(gateway).items() if call.body})
-    names = {operation["operationId"]: (method, path) for method, path, operation in _operations()}
+    names = {operation["operationId"]: (method, path) for method, path, operation in operations()}
     left = [name for name, status in DECLARED if status == 413 and (name, 413) not in found]
     for name in left:
         method, path = names[name]

@@ -62,7 +62,7 @@ def chat(reply: Reply) -> StubReply:
 def chat_stream(reply: Reply) -> StubReply:
     """The same, streamed: one event a token. With calls or reasoning the text comes with the last one."""
     head = {"id": f"chatcmpl-{next(reply.engine.numbers):016x}", "object": "chat.completion.chunk", **reply.head}
-    given = {"prompt_token_ids": reply.prompt, "prompt_text": None} if reply.wants_ids else {}
+    given = {"prompt_token_ids": reply.prompt if reply.wants_ids else None, "prompt_text": None}
     events = [
         _event(head, [{"index": index, "delta": {"role": "assistant", "content": ""}, **_nothing()}], **given)
         for index in range(len(reply.samples))
@@ -78,7 +78,9 @@ def chat_stream(reply: Reply) -> StubReply:
             if last:
                 choice |= {"finish_reason": "tool_calls" if calls else sample.finish_reason}
                 choice |= {"stop_reason": sample.stop_reason}
-            events.append(_event(head, [choice | ({"token_ids": [sample.ids[at]]} if reply.wants_ids else {})]))
+            choice |= {"token_ids": [sample.ids[at]] if reply.wants_ids else None}
+            if last or choice["delta"] or reply.wants_ids:
+                events.append(_event(head, [choice], **_fingerprint(reply, last)))
     return _streamed(reply, head, events)
 
 
@@ -110,9 +112,9 @@ def completion_stream(reply: Reply) -> StubReply:
             choice = {"index": index, "text": piece, "logprobs": _completion_logprobs(reply, sample, at)}
             choice |= {"finish_reason": sample.finish_reason if last else None}
             choice |= {"stop_reason": sample.stop_reason if last else None}
-            if reply.wants_ids:
-                choice |= {"prompt_token_ids": None if at else reply.prompt, "token_ids": [sample.ids[at]]}
-            events.append(_event(head, [choice]))
+            choice |= {"prompt_token_ids": None if at or not reply.wants_ids else reply.prompt}
+            choice |= {"token_ids": [sample.ids[at]] if reply.wants_ids else None}
+            events.append(_event(head, [choice], **_fingerprint(reply, last)))
     return _streamed(reply, head, events)
 
 
@@ -192,6 +194,12 @@ def _name(reply: Reply, token: int) -> str:
 
 def _nothing() -> dict[str, Any]:
     return {"logprobs": None, "finish_reason": None}
+
+
+def _fingerprint(reply: Reply, last: bool) -> dict[str, Any]:
+    """It stands in a stream's last event: of a choice, or the usage."""
+    counted = (reply.request.get("stream_options") or {}).get("include_usage")
+    return {"system_fingerprint": "vllm-stub"} if last and not counted else {}
 
 
 def _streamed(reply: Reply, head: dict[str, Any], events: list[bytes]) -> StubReply:

@@ -211,7 +211,7 @@ class _Child:
     async def spawn(cls, python: Path | None, program: Path, folder: Path, environ: Mapping[str, str]) -> _Child:
         process = await asyncio.create_subprocess_exec(
             str(python),
-            "-P",  # the program's folder is part of this package, and not to be imported from
+            "-I",  # the program's folder is part of this package, and not to be imported from
             str(program),
             str(folder),
             stdin=asyncio.subprocess.PIPE,

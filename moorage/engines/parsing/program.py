@@ -52,6 +52,8 @@ class Parsers:
         )
         tool_parser = self._tool_parser(ask.get("tool_parser"), tools)
         reasoning_parser = self._reasoning_parser(ask.get("reasoning_parser"), ask.get("template_kwargs") or {})
+        if reasoning_parser is None and hasattr(tool_parser, "skip_reasoning_parsing"):
+            tool_parser.skip_reasoning_parsing = True  # thoughts are content then, and stay there
         for parser in (reasoning_parser, tool_parser):
             if hasattr(parser, "adjust_request"):
                 request = parser.adjust_request(request)

@@ -7,6 +7,7 @@ from array import array
 import msgspec
 
 from moorage.capture.call import Span
+from moorage.capture.packing import pack_floats, pack_ids
 from moorage.engines.contract import Sampled
 from moorage.engines.vllm.faults import EngineGaveNoIds, ShortLogprobs
 from moorage.engines.vllm.pieces import MessagePieces
@@ -25,7 +26,7 @@ class ChoiceStream:
         self.said_without_ids = False
         """Some event had text or log probabilities, and no ids."""
         self._stop_reason: int | str | None = None
-        self._ids = bytearray()
+        self._ids = array("I")
         self._logprobs = array("d")
         self._texts: list[str] | None = None
         self._pieces: MessagePieces | None = None
@@ -36,7 +37,7 @@ class ChoiceStream:
     @property
     def tokens(self) -> int:
         """Sampled so far."""
-        return len(self._ids) // 4
+        return len(self._ids)
 
     def add(self, said: ChoiceSaid) -> None:
         """One event's share. A fault in it is kept until the choice is asked for: the client's stream goes on."""
@@ -68,8 +69,8 @@ class ChoiceStream:
         finish_reason = (self.finish_reason or "abort") if partial else check_end(self.finish_reason)
         return Sampled(
             index=self.index,
-            ids=bytes(self._ids),
-            logprobs=self._logprobs.tobytes(),
+            ids=pack_ids(self._ids),
+            logprobs=pack_floats(self._logprobs),
             finish_reason=finish_reason,
             stop_reason=self._stop_reason,
             text=None if self._texts is None else "".join(self._texts),
@@ -85,7 +86,15 @@ class ChoiceStream:
             if values or said.text or delta.get("content") or delta.get("reasoning") or delta.get("tool_calls"):
                 self.said_without_ids = True
             return
-        ids = packed_ids(said.token_ids, "completion")
-        packed = packed_logprobs(values, len(ids) // 4, prompt_tokens=len(said.prompt_token_ids or ()))
-        self._ids += ids
-        self._logprobs.frombytes(packed)
+        ids = said.token_ids
+        if len(values) != len(ids):
+            values = values[len(said.prompt_token_ids or ()) :]  # the prompt was echoed
+        try:
+            self._logprobs.extend(values)  # type: ignore[arg-type]  # None raises TypeError
+            self._ids.extend(ids)
+        except TypeError:
+            values = []
+        except OverflowError:
+            packed_ids(ids, "completion")
+        if len(values) != len(ids):
+            packed_logprobs(values, len(ids), prompt_tokens=0)

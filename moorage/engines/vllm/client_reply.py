@@ -11,7 +11,7 @@ import msgspec
 
 from moorage.engines.vllm.asked import Asked, wants_ids, wants_logprobs
 
-__all__ = ["client_reply"]
+__all__ = ["by_fields", "by_search", "client_reply"]
 
 PROMPT_IDS = b',"prompt_token_ids":'
 TOKEN_IDS = b',"token_ids":'
@@ -26,11 +26,14 @@ def client_reply(raw: bytes, asked: Asked) -> bytes:
     ids, logprobs = not wants_ids(asked), not wants_logprobs(asked)
     if not ids and not logprobs:
         return raw
-    return _by_search(raw, ids=ids, logprobs=logprobs) or _by_fields(raw, ids=ids, logprobs=logprobs)
+    return by_search(raw, ids=ids, logprobs=logprobs) or by_fields(raw, ids=ids, logprobs=logprobs)
 
 
-def _by_search(raw: bytes, *, ids: bool, logprobs: bool) -> bytes | None:
-    """None: the reply is not laid out as vLLM does, or holds objects of unknown make, where a key may mean anything."""
+def by_search(raw: bytes, *, ids: bool, logprobs: bool) -> bytes | None:
+    """A reply or event with null in place of what is taken out.
+
+    None: it is not laid out as vLLM does, or holds objects of unknown make, where a key may mean anything.
+    """
     if b'"choices":[{"index":' not in raw[:400]:
         return None
     keys = ((LOGPROBS,) if logprobs else ()) + ((TOKEN_IDS, PROMPT_IDS) if ids else ())
@@ -58,25 +61,10 @@ def _by_search(raw: bytes, *, ids: bool, logprobs: bool) -> bytes | None:
     return None if b'_transfer_params":{' in cut else cut
 
 
-def _next(raw: bytes, keys: tuple[bytes, ...], at: int) -> tuple[int, bytes] | None:
-    """The first of the keys from `at` on, where it is and which; None: there is none.
-
-    They mostly stand close together: looking near first spares a search through all of a long prompt's ids.
-    """
-    for end in (at + NEAR_BYTES, len(raw)):
-        best: tuple[int, bytes] | None = None
-        for key in keys:
-            place = raw.find(key, at, end)
-            if place >= 0:
-                best, end = (place, key), place
-        if best is not None:
-            return best
-    return None
-
-
-def _by_fields(raw: bytes, *, ids: bool, logprobs: bool) -> bytes:
+def by_fields(raw: bytes, *, ids: bool, logprobs: bool) -> bytes:
+    """The same for any layout, taken apart field by field. Raises msgspec.DecodeError for what is no reply."""
     reply = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-    choices = msgspec.json.decode(reply.get("choices", b"[]"), type=list[dict[str, msgspec.Raw]])
+    choices = msgspec.json.decode(reply.get("choices", b"null"), type=list[dict[str, msgspec.Raw]])
     for fields in (reply, *choices):
         for name in ("token_ids", "prompt_token_ids"):
             if ids and name in fields:
@@ -85,3 +73,19 @@ def _by_fields(raw: bytes, *, ids: bool, logprobs: bool) -> bytes:
             fields["logprobs"] = NULL
     reply["choices"] = msgspec.Raw(msgspec.json.encode(choices))
     return msgspec.json.encode(reply)
+
+
+def _next(raw: bytes, keys: tuple[bytes, ...], at: int) -> tuple[int, bytes] | None:
+    """The first of the keys from `at` on, where it is and which; None: there is none.
+
+    They mostly stand close together: looking near first spares a search through all of a long prompt's ids.
+    """
+    for end in (at + NEAR_BYTES, len(raw)) if at + NEAR_BYTES < len(raw) else (len(raw),):
+        best: tuple[int, bytes] | None = None
+        for key in keys:
+            place = raw.find(key, at, end)
+            if place >= 0:
+                best, end = (place, key), place
+        if best is not None:
+            return best
+    return None

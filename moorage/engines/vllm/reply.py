@@ -91,10 +91,8 @@ def packed_logprobs(values: Sequence[float | None] | array[float], tokens: int, 
             return pack_floats(values)  # type: ignore[arg-type]  # None raises TypeError
         except TypeError:
             pass
-    raise ShortLogprobs(
-        f"the engine gave {sum(value is not None for value in values)} log probabilities for {tokens} tokens: "
-        "nothing was recorded"
-    )
+    given = sum(value is not None for value in values)
+    raise ShortLogprobs(f"the engine gave {given} log probabilities for {tokens} tokens: nothing was recorded")
 
 
 def check_end(finish_reason: str | None) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from moorage.engines.contract import Generation
 from moorage.engines.vllm.asked import Asked, wants_ids, wants_logprobs
 from moorage.engines.vllm.choice_stream import ChoiceStream
-from moorage.engines.vllm.client_event import client_event
+from moorage.engines.vllm.client_event import client_event, is_ours_alone, with_fingerprint
 from moorage.engines.vllm.events import Events, payload
 from moorage.engines.vllm.faults import AbortedByEngine, EngineGaveNoIds, EngineReported, UnreadableReply
 from moorage.engines.vllm.known import Known
@@ -111,12 +111,15 @@ class CaptureStream:
         if self._ended >= self._expected and (b'"choices":[]' in said or b'"choices": []' in said):
             if self._usage:
                 self._held.append(event)
+            elif self._held:
+                self._held[-1] = with_fingerprint(self._held[-1], said)
             return
         # A quoted key before a quoted value cannot lie inside a string.
-        ends = said.count(b'"finish_reason":"') or said.count(b'"finish_reason": "')
+        self._ended += said.count(b'"finish_reason":"') or said.count(b'"finish_reason": "')
         if self._ids or self._logprobs:
             event = client_event(event, ids=self._ids, logprobs=self._logprobs)
-        self._ended += ends
+            if self._ids and self._logprobs and is_ours_alone(event):
+                return
         (self._held if self._ended >= self._expected else given).append(event)
 
     def _parse(self) -> None:

@@ -160,7 +160,7 @@ def _check_parser(field: str, name: str | None, known: frozenset[str] | tuple[st
 
 def _parses_tools(gateway: Gateway, parser: str | None, mode: str) -> bool:
     """In passthrough the engine parses, as it was started."""
-    return parser is not None and (mode == "passthrough" or gateway.parser.available)
+    return parser is not None and (mode == "passthrough" or gateway.parses)
 
 
 def _gives_token_ids(state: EndpointState) -> bool:

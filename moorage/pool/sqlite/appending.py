@@ -62,7 +62,7 @@ def _add(transaction: Transaction, head: Head, draft: Draft, record: bytes, blob
         record=record,
         extras=blobs.get(draft.extras_digest),
     )
-    for digest in (draft.sampling_digest, draft.metadata_digest):
+    for digest in (draft.sampling_digest, draft.metadata_digest, draft.tools_digest, draft.template_digest):
         if digest and digest in blobs:
             transaction.add_blob(digest, blobs[digest])
     call = Call(record=draft, seq=head.seq, step_index=head.step_index, hash=chained, late=head.late)

@@ -14,6 +14,8 @@ from moorage.pool.sqlite.transaction import Transaction
 
 __all__ = ["Taken", "ack", "lease", "nack", "next_deadline", "sweep"]
 
+_AT_ONCE = 100
+
 
 class Taken(msgspec.Struct):
     """A lease as it was committed; its trajectories are read afterwards."""
@@ -55,14 +57,13 @@ def lease(transaction: Transaction, ask: LeaseAsk) -> tuple[list[Taken], int]:
     sweep(transaction)
     taken: list[Taken] = []
     stale = 0
-    for candidate in list(heapq.merge(_waiting(transaction, ask), _fresh(transaction, ask))):
+    for candidate in heapq.merge(_waiting(transaction, ask), _fresh(transaction, ask)):
         if len(taken) == ask.max_groups:
             break
-        oldest = _oldest_policy(transaction, candidate)
-        if is_stale(oldest, ask.min_policy_version):
+        if is_stale(candidate.oldest_policy, ask.min_policy_version):
             stale += 1
         elif candidate.fresh:
-            taken.append(_freeze(transaction, ask, candidate, oldest))
+            taken.append(_freeze(transaction, ask, candidate))
         else:
             taken.append(_deliver(transaction, ask, candidate))
     return taken, stale
@@ -122,7 +123,7 @@ def _waiting(transaction: Transaction, ask: LeaseAsk) -> Iterator[_Candidate]:
         " JOIN groups g ON g.id = r.group_id WHERE r.state = 'waiting' AND g.channel = ? AND r.not_before <= ?"
         " ORDER BY r.group_id, r.id",
         (ask.channel, transaction.now),
-    )
+    ).fetchall()
     for group_id, round_id, prompt_uid, size, oldest, attempts in rows:
         if is_ready(size, ask.n_rollouts):
             yield _Candidate(group_id, False, round_id, prompt_uid, size, oldest, attempts)
@@ -130,31 +131,29 @@ def _waiting(transaction: Transaction, ask: LeaseAsk) -> Iterator[_Candidate]:
 
 def _fresh(transaction: Transaction, ask: LeaseAsk) -> Iterator[_Candidate]:
     """Groups with complete trajectories that no lease has taken."""
-    rows = transaction.execute(
-        "SELECT id, prompt_uid, waiting FROM groups WHERE channel = ? AND waiting > 0 ORDER BY id", (ask.channel,)
-    )
-    for group_id, prompt_uid, complete in rows:
-        if is_ready(complete, ask.n_rollouts):
-            yield _Candidate(group_id, True, 0, prompt_uid, complete, None, 0)
+    after = 0
+    while True:
+        # A few at a time: whoever wants one group does not read all that are ready.
+        rows = transaction.execute(
+            "SELECT id, prompt_uid, waiting, oldest_policy FROM groups"
+            " WHERE channel = ? AND waiting > 0 AND id > ? ORDER BY id LIMIT ?",
+            (ask.channel, after, _AT_ONCE),
+        ).fetchall()
+        for group_id, prompt_uid, complete, oldest in rows:
+            if is_ready(complete, ask.n_rollouts):
+                yield _Candidate(group_id, True, 0, prompt_uid, complete, oldest, 0)
+        if len(rows) < _AT_ONCE:
+            return
+        after = rows[-1][0]
 
 
-def _oldest_policy(transaction: Transaction, candidate: _Candidate) -> int | None:
-    if not candidate.fresh:
-        return candidate.oldest_policy
-    row = transaction.execute(
-        "SELECT min(oldest_policy) FROM trajectories WHERE group_id = ? AND round_id IS NULL AND state = 'complete'",
-        (candidate.group_id,),
-    ).fetchone()
-    return row[0]  # type: ignore[no-any-return]
-
-
-def _freeze(transaction: Transaction, ask: LeaseAsk, candidate: _Candidate, oldest: int | None) -> Taken:
+def _freeze(transaction: Transaction, ask: LeaseAsk, candidate: _Candidate) -> Taken:
     """All of the group that is complete now becomes a round."""
     taken = _taken(transaction, ask, candidate)
     cursor = transaction.execute(
         "INSERT INTO rounds (group_id, state, size, oldest_policy, attempts, lease_id, expires_at, not_before)"
         " VALUES (?, 'leased', ?, ?, 1, ?, ?, 0)",
-        (candidate.group_id, candidate.size, oldest, taken.lease_id, taken.expires_at),
+        (candidate.group_id, candidate.size, candidate.oldest_policy, taken.lease_id, taken.expires_at),
     )
     assert cursor.lastrowid is not None
     taken.round_id = cursor.lastrowid
@@ -163,7 +162,7 @@ def _freeze(transaction: Transaction, ask: LeaseAsk, candidate: _Candidate, olde
         " WHERE group_id = ? AND round_id IS NULL AND state = 'complete'",
         (taken.round_id, candidate.group_id),
     )
-    transaction.execute("UPDATE groups SET waiting = 0 WHERE id = ?", (candidate.group_id,))
+    transaction.execute("UPDATE groups SET waiting = 0, oldest_policy = NULL WHERE id = ?", (candidate.group_id,))
     # Their rows have another version now.
     transaction.knowledge.heads.clear()
     _record(transaction, ask, taken)

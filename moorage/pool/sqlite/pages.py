@@ -11,6 +11,7 @@ import msgspec
 from moorage.errors import UsageError
 from moorage.pool.contract import Page, TrajectoryRow
 from moorage.pool.groups import is_ready, shown_state
+from moorage.pool.sqlite.appending import INTEGERS
 from moorage.pool.sqlite.records import COLUMNS, read_call
 from moorage.pool.sqlite.steps import StepMaker
 from moorage.pool.sqlite.trajectories import DEFAULT_CHANNEL, KEPT, Kept, current_reward
@@ -146,6 +147,8 @@ def _nothing() -> dict[str, Any]:
 def _where(filters: Mapping[str, Any], known: Mapping[str, str]) -> tuple[str, list[Any]]:
     """Filters that are None are none."""
     asked = [name for name in known if filters.get(name) is not None]
+    if any(isinstance(filters[name], int) and filters[name] not in INTEGERS for name in asked):
+        return " AND 0", []
     return "".join(f" AND {known[name]}" for name in asked), [filters[name] for name in asked]
 
 

@@ -1,7 +1,8 @@
 """The tables, and how a file gets them: migrations are only ever added to the list.
 
 Calls are written once and never changed. What is said of them later (which is the last, its reward) stands in their
-trajectory's row. `calls.id` and `events.id` are one sequence, the order of commits, so a call needs no event row.
+trajectory's row. `groups.waiting` counts complete trajectories that no round has, `groups.oldest_policy` is the lowest
+policy_version of their steps. `calls.id` and `events.id` are one sequence, the order of commits: a call needs no event.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
             oldest_policy INTEGER, group_id INTEGER, round_id INTEGER
         );
         CREATE INDEX trajectories_group ON trajectories (group_id);
+        CREATE INDEX trajectories_waiting ON trajectories (group_id) WHERE round_id IS NULL AND state = 'complete';
         CREATE INDEX trajectories_round ON trajectories (round_id) WHERE round_id IS NOT NULL;
         CREATE TABLE calls (
             id INTEGER PRIMARY KEY, trajectory INTEGER NOT NULL, seq INTEGER NOT NULL, step_index INTEGER NOT NULL,
@@ -41,7 +43,7 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE blobs (digest BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE groups (
             id INTEGER PRIMARY KEY, channel TEXT NOT NULL, prompt_uid TEXT NOT NULL, waiting INTEGER NOT NULL,
-            UNIQUE (channel, prompt_uid)
+            oldest_policy INTEGER, UNIQUE (channel, prompt_uid)
         );
         CREATE INDEX groups_waiting ON groups (channel, id) WHERE waiting > 0;
         CREATE TABLE rounds (

@@ -27,6 +27,7 @@ from moorage.pool.contract import (
 )
 from moorage.pool.faults import StoreFault
 from moorage.pool.sqlite import events, leasing, pages, reading, trajectories
+from moorage.pool.sqlite.appending import INTEGERS
 from moorage.pool.sqlite.place import Place
 from moorage.pool.sqlite.readers import Readers
 from moorage.pool.sqlite.steps import leased
@@ -145,7 +146,7 @@ class SqliteStore:
         return await self._readers.run(lambda db: pages.trajectories(db, filters, limit, cursor))
 
     async def events(self, channel: str | None, after: int | None) -> AsyncIterator[Event]:
-        place = await self._readers.run(events.latest) if after is None else after
+        place = await self._readers.run(events.latest) if after is None else min(after, INTEGERS[-1])
         while True:
             seen = self._waiting.commits
             some = await self._readers.run(partial(events.read, after=place, limit=_EVENTS))

@@ -194,7 +194,7 @@ def complete_now(transaction: Transaction, kept: Kept, reward: float | None = No
         oldest_policy=min(row[2] for row in rows) if rows else None,
         reward=reward,
     )
-    transaction.execute("UPDATE groups SET waiting = waiting + 1 WHERE id = ?", (kept.group_id,))
+    _count_waiting(transaction, kept.group_id)
     transaction.event("complete", str(kept.channel), trajectory_uid=kept.uid, prompt_uid=kept.prompt_uid)
     transaction.group_changed = True
     return kept
@@ -213,14 +213,21 @@ def delete(transaction: Transaction, uid: str) -> None:
     kept = need(transaction, uid)
     if kept.state == "deleted":
         return
-    if kept.state == "complete" and kept.round_id is None:
-        transaction.execute("UPDATE groups SET waiting = waiting - 1 WHERE id = ?", (kept.group_id,))
     _update(transaction, kept, state="deleted")
+    _count_waiting(transaction, kept.group_id)
 
 
 def note_step(transaction: Transaction, kept: Kept, top_step: int) -> None:
     """A step was submitted: model calls are numbered after the highest one there is."""
     _update(transaction, kept, top_step=top_step)
+
+
+def _count_waiting(transaction: Transaction, group_id: int | None) -> None:
+    transaction.execute(
+        "UPDATE groups SET (waiting, oldest_policy) = (SELECT count(*), min(oldest_policy) FROM trajectories"
+        " WHERE group_id = ?1 AND round_id IS NULL AND state = 'complete') WHERE id = ?1",
+        (group_id,),
+    )
 
 
 def _agree_on_prompt(kept: Kept, prompt_uid: str | None) -> None:

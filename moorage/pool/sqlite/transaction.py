@@ -14,7 +14,7 @@ from moorage.pool.sqlite.records import Packer
 __all__ = ["Head", "Knowledge", "Transaction"]
 
 _HEADS = 16_384
-_DIGESTS = 65_536
+_DIGESTS = 8_192
 
 
 class Head:

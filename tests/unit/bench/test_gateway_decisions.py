@@ -9,7 +9,7 @@ import pytest
 
 from bench.gateway.accounting import median_fdatasync_s, split_cpus
 from bench.gateway.drawing import draw_cases
-from bench.gateway.figures import read_figures
+from bench.gateway.figures import better_of, read_figures
 from bench.gateway.load import Report
 from bench.gateway.long_sessions import EARLY, LATE, LongSessions
 from bench.gateway.measuring import CaseResult
@@ -72,6 +72,21 @@ def test_figures_are_named_as_the_targets_are():
     assert figures["long exact/cpu"] == pytest.approx(1.2)
     assert figures["long exact/bytes"] == pytest.approx(0.5)
     assert figures["errors"] == 0
+
+
+def test_a_second_measurement_can_only_help_but_for_what_failed():
+    first = {"pass/nginx": 5.0, "exact/nginx": 8.0, "errors": 1.0}
+    assert better_of(first, {"pass/nginx": 3.0, "alone/x": 1.0, "errors": 2.0}) == {
+        "pass/nginx": 3.0,
+        "exact/nginx": 8.0,
+        "alone/x": 1.0,
+        "errors": 3.0,
+    }
+
+
+def test_targets_name_the_case_that_measures_them():
+    measured = {target.case for target in TARGETS} - {"lost", "errors"}
+    assert measured == {"pass", "capture64", "capture16", "exact", "alone", "stream", "long"}
 
 
 def test_a_stack_that_is_missing_leaves_its_figures_out():

@@ -1,0 +1,213 @@
+"""The parser process as the gateway sees it, with programs that answer, hang, die and lie in the place of vLLM's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from moorage.engines.parsing.process import Parsed, ParserProcess
+
+PROGRAM = """
+import json, os, sys, time
+print("loading", file=sys.stderr)
+started = open(os.path.join(sys.argv[1], "started"), "a"); started.write(f"{os.getpid()}\\n"); started.close()
+if os.path.exists(os.path.join(sys.argv[1], "broken")):
+    sys.exit("no module named vllm")
+print(json.dumps({"ready": True}), flush=True)
+for line in sys.stdin:
+    ask = json.loads(line)
+    text = ask["text"]
+    if text == "die":
+        os._exit(3)
+    if text == "die once" and len(open(os.path.join(sys.argv[1], "started")).readlines()) == 1:
+        os._exit(3)
+    if text == "hang":
+        time.sleep(600)
+    if text == "environment":
+        text = " ".join(sorted(os.environ))
+    if text == "fail":
+        print(json.dumps({"id": ask["id"], "content": "x", "error": "ValueError: no"}), flush=True)
+        continue
+    calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}] if ask["tools"] else []
+    reply = {"content": text[::-1], "reasoning": ask["reasoning_parser"], "tool_calls": calls}
+    print(json.dumps({"id": ask["id"], **reply}), flush=True)
+"""
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path
+
+
+def run(folder, work, **settings):
+    """`work(process)` in a loop of its own; the process is closed after it."""
+
+    async def whole():
+        settings.setdefault("environ", dict(os.environ))
+        process = ParserProcess(Path(sys.executable), folder, program=folder / "program.py", **settings)
+        try:
+            return await asyncio.wait_for(work(process), 120)
+        finally:
+            await process.close()
+
+    return asyncio.run(whole())
+
+
+def starts(folder) -> int:
+    path = folder / "started"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_nothing_is_started_when_nothing_is_to_be_parsed(folder):
+    async def work(process):
+        assert await process.parse("text") == Parsed(content="text")
+        assert await process.parse("text", tool_parser="hermes") == Parsed(content="text")
+
+    run(folder, work)
+    assert starts(folder) == 0
+
+
+def test_one_process_parses_all_and_many_at_once(folder):
+    async def work(process):
+        several = [process.parse(f"text {place} 🦊\ud800", reasoning_parser="r") for place in range(50)]
+        for place, parsed in enumerate(await asyncio.gather(*several)):
+            assert parsed == Parsed(content=f"\ud800🦊 {str(place)[::-1]} txet", reasoning="r")
+        called = await process.parse("x", tool_parser="hermes", tools=TOOLS, ids=[1, 2])
+        assert called.tool_calls[0]["function"]["name"] == "f"
+
+    run(folder, work)
+    assert starts(folder) == 1
+
+
+def test_a_long_text_is_one_line(folder):
+    async def work(process):
+        text = "ä\n" * 1_000_000
+        assert (await process.parse(text, reasoning_parser="r")).content == text[::-1]
+
+    run(folder, work)
+
+
+def test_a_text_that_kills_the_parser_comes_back_unparsed_and_others_do_not(folder):
+    async def work(process):
+        dead, good = await asyncio.gather(
+            process.parse("die", reasoning_parser="r"), process.parse("good", reasoning_parser="r")
+        )
+        assert dead.content == "die"
+        assert "status 3" in dead.error
+        assert good == Parsed(content="doog", reasoning="r")
+
+    run(folder, work)
+
+
+def test_a_process_that_died_is_started_again(folder):
+    async def work(process):
+        assert await process.parse("die once", reasoning_parser="r") == Parsed(content="ecno eid", reasoning="r")
+
+    run(folder, work)
+    assert starts(folder) == 2
+
+
+def test_a_text_that_takes_too_long_is_given_up_and_the_next_one_parsed(folder):
+    async def work(process):
+        await process.start()
+        late = await process.parse("hang", reasoning_parser="r")
+        assert late.content == "hang"
+        assert "longer than 0.5 s" in late.error
+        assert (await process.parse("next", reasoning_parser="r")).content == "txen"
+
+    run(folder, work, parse_s=0.5)
+    assert starts(folder) == 2
+
+
+def test_a_parsers_own_fault_is_told_with_the_whole_text(folder):
+    async def work(process):
+        assert await process.parse("fail", reasoning_parser="r") == Parsed(content="fail", error="ValueError: no")
+
+    run(folder, work)
+
+
+def test_a_start_that_fails_is_not_tried_again_at_once(folder, caplog):
+    (folder / "broken").touch()
+    now = [0.0]
+
+    async def work(process):
+        for _ in range(3):
+            parsed = await process.parse("text", reasoning_parser="r")
+            assert parsed.content == "text"
+            assert "no module named vllm" in parsed.error
+        assert starts(folder) == 1
+        (folder / "broken").unlink()
+        now[0] = 31.0
+        assert (await process.parse("text", reasoning_parser="r")).error is None
+
+    with caplog.at_level(logging.WARNING):
+        run(folder, work, clock=lambda: now[0])
+    assert starts(folder) == 2
+    assert len(caplog.records) == 1
+
+
+def test_a_start_that_never_ends_is_given_up(folder):
+    (folder / "program.py").write_text("import time\ntime.sleep(600)\n")
+
+    async def work(process):
+        assert "not ready within 0.3 s" in (await process.parse("text", reasoning_parser="r")).error
+
+    run(folder, work, start_s=0.3)
+
+
+def test_a_program_that_cannot_be_run_is_told(folder):
+    async def work():
+        process = ParserProcess(folder / "python", folder)
+        parsed = await process.parse("text", reasoning_parser="r")
+        assert parsed.content == "text"
+        assert parsed.error
+
+    asyncio.run(work())
+
+
+def test_without_vllm_parsing_is_off_with_one_warning(folder, caplog):
+    async def work():
+        process = ParserProcess(None, folder)
+        assert not process.enabled
+        assert not await process.start()
+        for _ in range(3):
+            parsed = await process.parse("text", reasoning_parser="r")
+            assert (parsed.content, parsed.error is not None) == ("text", True)
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(work())
+    assert len(caplog.records) == 1
+
+
+def test_keys_are_not_passed_on(folder):
+    async def work(process):
+        parsed = await process.parse("environment", reasoning_parser="r")
+        return parsed.content[::-1].split()
+
+    names = run(folder, work, environ={"PATH": os.environ["PATH"], "OPENAI_API_KEY": "k", "VLLM_API_KEY_X": "1"})
+    assert "OPENAI_API_KEY" not in names
+    assert "PATH" in names
+
+
+def test_closing_ends_the_process_and_what_waits_for_it(folder):
+    async def work(process):
+        await process.start()
+        waiting = asyncio.create_task(process.parse("hang", reasoning_parser="r"))
+        while starts(folder) < 1:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        await process.close()
+        assert (await waiting).content == "hang"
+        assert (await process.parse("text", reasoning_parser="r")).error
+
+    run(folder, work)
+    pid = int((folder / "started").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
