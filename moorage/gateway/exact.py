@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.capture.messages import tools_digest
+from moorage.capture.packing import unpack_ids
 from moorage.engines.contract import Generation, Sampled
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.textual import text_plan
 from moorage.engines.vllm.ask import tokens_body
+from moorage.engines.vllm.generate import PATH as GENERATE
+from moorage.engines.vllm.generate import generate_body, is_closed
 from moorage.engines.vllm.known import Known
-from moorage.engines.vllm.reply import read_completion
+from moorage.engines.vllm.reply import read_completion, read_generate
 from moorage.errors import FailedError
 from moorage.gateway.bodies import CompletionAsk
 from moorage.gateway.call import ModelCall
@@ -24,7 +27,7 @@ from moorage.gateway.reading import ChatRead
 from moorage.gateway.recorded import recorded_messages
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.saying import chat_logprobs, needs_parser, say
-from moorage.gateway.upstream import refuse_error, relay_error
+from moorage.gateway.upstream import learning_of_ids, refuse_error, relay_error
 from moorage.gateway.whole import whole_reply
 
 if TYPE_CHECKING:
@@ -126,7 +129,10 @@ async def _generate(call: ModelCall, known: Known) -> Generation:
 
 
 async def _ask_once(call: ModelCall, known: Known, n: int) -> Generation:
-    _, answered = await call.request.while_connected(
+    generation = await _ask_for_tokens(call, known, n) if _suits_tokens(call) else None
+    if generation is not None:
+        return generation
+    state, answered = await call.request.while_connected(
         call.gateway.fleet.ask(
             COMPLETIONS,
             lambda state: _body(call, known, state, n),
@@ -136,9 +142,51 @@ async def _ask_once(call: ModelCall, known: Known, n: int) -> Generation:
         )
     )
     refuse_error(answered)
-    generation = read_completion(answered.body, known=known, top_logprobs=call.wants_logprobs)
+    with learning_of_ids(state):
+        generation = read_completion(answered.body, known=known, top_logprobs=call.wants_logprobs)
     check_prompt(known.ids, generation)
     return generation
+
+
+def _suits_tokens(call: ModelCall) -> bool:
+    """Whether `/inference/v1/generate` may be asked: it says which weights sampled, but has no text of its own."""
+    home = call.gateway.fleet.home(call.uid)
+    if home is None or home.generates_from_ids is False or call.wants_logprobs:
+        return False
+    fields = msgspec.json.decode(call.small_body, type=dict[str, msgspec.Raw])
+    return not any(name in fields for name in ("stop", "include_stop_str_in_output", "skip_special_tokens"))
+
+
+async def _ask_for_tokens(call: ModelCall, known: Known, n: int) -> Generation | None:
+    """The engine's tokens; None: it does not offer the route, which is noted."""
+    state, answered = await call.request.while_connected(
+        call.gateway.fleet.ask(
+            GENERATE,
+            lambda state: generate_body(
+                call.small_body,
+                known,
+                model=state.name_for(call.model),
+                n=n,
+                max_tokens=_room(call, known, state),
+            ),
+            model=call.model,
+            session=call.uid,
+            pin=call.pin,
+        )
+    )
+    state.generates_from_ids = not is_closed(answered.status)
+    if not state.generates_from_ids:
+        return None
+    refuse_error(answered)
+    with learning_of_ids(state):
+        generation = read_generate(answered.body, known.ids)
+    choices = [msgspec.structs.replace(choice, text=_text_of(call, choice)) for choice in generation.choices]
+    model = generation.model or state.name_for(call.model) or ""
+    return msgspec.structs.replace(generation, choices=tuple(choices), model=model)
+
+
+def _text_of(call: ModelCall, choice: Sampled) -> str:
+    return call.gateway.decode_text(unpack_ids(choice.ids), skip_special=True)
 
 
 def _known(call: ModelCall, plan: PromptPlan) -> Known:

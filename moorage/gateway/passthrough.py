@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from moorage.capture.messages import tools_digest
 from moorage.capture.packing import count
 from moorage.capture.verdict import Facts
 from moorage.capture.verdict import place as tree_place
-from moorage.engines.vllm.ask import capture_body
+from moorage.engines.vllm.ask import append_fields, capture_body
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
 from moorage.engines.vllm.stream import CaptureStream
-from moorage.errors import MoorageError
+from moorage.errors import FailedError, MoorageError
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
 from moorage.gateway.commit import Asked, Placed, commit, to_its_end
 from moorage.gateway.reading import ChatRead
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.sse import error_frame
-from moorage.gateway.upstream import refuse_error, relay_error
-from moorage.gateway.whole import whole_reply
+from moorage.gateway.upstream import learning_of_ids, refuse_error, relay_error
+from moorage.gateway.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
     from moorage.engines.contract import Generation
-    from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import StreamedAnswer
 
 __all__ = ["answer", "note_conversation", "place"]
@@ -36,10 +37,21 @@ async def answer(call: ModelCall) -> Reply | Stream:
     if call.ask.stream:
         return await _stream(call)
     gateway = call.gateway
-    _, answered = await call.request.while_connected(
-        gateway.fleet.ask(
+    raw, generation = await _ask_once(call, call.request.body)
+    if len(generation.choices) < call.ask.choices:
+        raw, generation = await _fill(call, raw, generation)
+    body = raw if gateway.settings.full_reply else client_reply(raw, call.ask)
+    asked = call.asked()
+    await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
+    _remember(call, generation)
+    return Reply(200, body)
+
+
+async def _ask_once(call: ModelCall, body: bytes) -> tuple[bytes, Generation]:
+    state, answered = await call.request.while_connected(
+        call.gateway.fleet.ask(
             call.path,
-            lambda state: _body(call, state),
+            lambda state: capture_body(body, call.ask, state.name_for(call.model)),
             model=call.model,
             session=call.uid,
             pin=call.pin,
@@ -47,12 +59,26 @@ async def answer(call: ModelCall) -> Reply | Stream:
     )
     refuse_error(answered)
     read = read_chat if isinstance(call.ask, ChatAsk) else read_completion
-    generation = read(answered.body, known=call.live.known, top_logprobs=call.wants_logprobs)
-    body = answered.body if gateway.settings.full_reply else client_reply(answered.body, call.ask)
-    asked = call.asked()
-    await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
-    _remember(call, generation)
-    return Reply(200, body)
+    with learning_of_ids(state):
+        generation = read(answered.body, known=call.live.known, top_logprobs=call.wants_logprobs)
+    return answered.body, generation
+
+
+async def _fill(call: ModelCall, raw: bytes, generation: Generation) -> tuple[bytes, Generation]:
+    """More choices, a request each, where an engine gives fewer than `n`: the first reply with all of them."""
+    whole = msgspec.json.decode(raw)
+    choices = list(generation.choices)
+    one = append_fields(call.request.body, [b'"n":1'])
+    while len(choices) < call.ask.choices:
+        more_raw, more = await _ask_once(call, one)
+        if more.prompt != generation.prompt:
+            raise FailedError("the engine rendered one prompt in two ways", code="prompt_changed_by_engine")
+        said = msgspec.json.decode(more_raw)
+        whole["choices"].append({**said["choices"][0], "index": len(choices)})
+        choices.append(msgspec.structs.replace(more.choices[0], index=len(choices)))
+    filled = msgspec.structs.replace(generation, choices=tuple(choices), usage=None)
+    whole["usage"] = usage_of(filled)
+    return msgspec.json.encode(whole), filled
 
 
 def place(call: ModelCall, asked: Asked, generation: Generation) -> Placed:
@@ -105,16 +131,12 @@ def _remember(call: ModelCall, generation: Generation) -> None:
     call.live.known = known.up_to(generation.prompt) if known is not None else Known.of(generation.prompt)
 
 
-def _body(call: ModelCall, state: EndpointState) -> bytes:
-    return capture_body(call.request.body, call.ask, state.name_for(call.model))
-
-
 async def _stream(call: ModelCall) -> Stream:
     gateway = call.gateway
     _, streamed = await call.request.while_connected(
         gateway.fleet.open(
             call.path,
-            lambda state: _body(call, state),
+            lambda state: capture_body(call.request.body, call.ask, state.name_for(call.model)),
             model=call.model,
             session=call.uid,
             pin=call.pin,

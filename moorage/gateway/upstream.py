@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from moorage.engines.vllm.faults import EngineGaveNoIds
 from moorage.gateway.faults import UpstreamError
 
 if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import Answer, StreamedAnswer
 
-__all__ = ["refuse_error", "relay_error"]
+__all__ = ["learning_of_ids", "refuse_error", "relay_error"]
+
+
+@contextlib.contextmanager
+def learning_of_ids(state: EndpointState) -> Iterator[None]:
+    """Note whether the reply that is read within has token ids: new sessions are refused where replies have none."""
+    try:
+        yield
+    except EngineGaveNoIds:
+        state.gives_token_ids = False
+        raise
+    state.gives_token_ids = True
 
 
 def refuse_error(answered: Answer) -> None:

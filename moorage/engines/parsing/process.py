@@ -109,20 +109,7 @@ class ParserProcess:
             "tools": list(tools or ()),
             "template_kwargs": dict(template_kwargs or {}),
         }
-        error = ""
-        for _ in range(ATTEMPTS):
-            try:
-                child = await self._running()
-                return _parsed(text, await child.ask(ask, self._parse_s))
-            except _Late as late:
-                self._drop(late.child)
-                return Parsed(content=text, error=str(late))
-            except (_Gone, OSError) as gone:
-                error = str(gone)
-                if not isinstance(gone, _Gone) or gone.child is None:
-                    break
-                self._drop(gone.child)
-        return Parsed(content=text, error=error)
+        return await self._ask(text, ask)
 
     async def start(self) -> bool:
         """Start it now rather than at first need; whether it runs."""
@@ -139,6 +126,24 @@ class ParserProcess:
         child, self._child = self._child, None
         if child is not None:
             await child.close()
+
+    async def _ask(self, text: str, ask: dict[str, Any]) -> Parsed:
+        killed = 0
+        while True:
+            try:
+                child = await self._running()
+                return _parsed(text, await child.ask(ask, self._parse_s))
+            except _Late as late:
+                self._drop(late.child)
+                return Parsed(content=text, error=str(late))
+            except OSError as fault:
+                return Parsed(content=text, error=f"the parser process cannot be started: {fault}")
+            except _Gone as gone:
+                # One that died before it was given this text did not die of it.
+                killed += gone.begun
+                if gone.child is None or killed == ATTEMPTS:
+                    return Parsed(content=text, error=str(gone))
+                self._drop(gone.child)
 
     async def _running(self) -> _Child:
         async with self._starting:
@@ -180,11 +185,12 @@ class ParserProcess:
 
 
 class _Gone(Exception):
-    """The process cannot answer. `child`: the one that died; None: none could be started."""
+    """The process cannot answer. `child`: the one that died; None: none could be started. `begun`: it had the text."""
 
-    def __init__(self, message: str, child: _Child | None) -> None:
+    def __init__(self, message: str, child: _Child | None, *, begun: bool = True) -> None:
         super().__init__(message)
         self.child = child
+        self.begun = begun
 
 
 class _Late(Exception):
@@ -242,7 +248,7 @@ class _Child:
         """Raises _Gone when the process dies meanwhile, _Late when this text takes too long."""
         async with self._turn:  # the time that a text takes does not count against those behind it
             if not self.alive or self._process.stdin is None:
-                raise _Gone(self._death(), self)
+                raise _Gone(self._death(), self, begun=False)
             number = next(self._numbers)
             answer = self._waiting[number] = asyncio.get_running_loop().create_future()
             try:
@@ -266,7 +272,7 @@ class _Child:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _read_replies(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - it was asked for
+        assert self._process.stdout is not None
         try:
             while line := await self._process.stdout.readline():
                 reply = json.loads(line)
@@ -284,7 +290,7 @@ class _Child:
             self._ready.exception() if not self._ready.cancelled() else None
 
     async def _read_talk(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101 - it was asked for
+        assert self._process.stderr is not None
         while line := await self._process.stderr.readline():
             self._said.append(line.decode(errors="replace").rstrip())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moorage.capture.retry import Evidence, choose, retry_evidence, retry_key
+from moorage.capture.retry import Evidence, begin, choose, retry_evidence, retry_key
 
 ONE, TWO, NONE = (retry_key("chat", b"{}", Evidence(token, False)).idempotency_digest for token in ("1", "2", ""))
 
@@ -39,6 +39,14 @@ def test_path_and_body_are_what_two_requests_have_in_common():
     assert retry_key("chat", b"{}", no).content != retry_key("chat", b"{ }", no).content
     assert retry_key("chat", b"{}", no).content != retry_key("completions", b"{}", no).content
     assert retry_key("cha", b"t{}", no).content != retry_key("chat", b"{}", no).content
+
+
+def test_a_body_is_taken_in_parts():
+    evidence = Evidence("1", True)
+    begun = begin("chat").plus(b"{")
+    assert (
+        begun.plus(b"}").key(evidence) == begun.plus(b"").plus(b"}").key(evidence) == retry_key("chat", b"{}", evidence)
+    )
 
 
 @pytest.mark.parametrize(
