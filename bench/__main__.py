@@ -11,6 +11,7 @@ from bench import cold_start, overhead, race
 from bench.report import draw_svg, print_table
 
 MEASUREMENTS = {"list": cold_start.measure, "race": race.measure, "overhead": overhead.measure}
+EPILOG = "gateway is measured apart and has flags of its own: python -m bench gateway --help"
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
         from bench.gateway.command import main as gateway
 
         raise SystemExit(gateway(sys.argv[2:]))
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, epilog=EPILOG)
     parser.add_argument("what", choices=MEASUREMENTS)
     parser.add_argument("--rounds", type=int, help="how often (each has its own default)")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the result")

@@ -211,12 +211,11 @@ class CallTree:
         """
         for strand, left_at in reversed(steps):
             if left_at <= beyond:
-                return None
-            at = self._ending_by(strand, left_at)
-            if at < len(strand.seqs):
-                node = self._best_at(strand, at)
-                if beyond < node.prompt_tokens <= left_at and node.prompt_tokens < length:
-                    return node, left_at
+                break
+            # A strand ends where a node does, and none ends here: there is one further on.
+            node = self._best_at(strand, self._ending_by(strand, left_at))
+            if beyond < node.prompt_tokens <= left_at and node.prompt_tokens < length:
+                return node, left_at
         return None
 
     def _best_at(self, strand: Strand, at: int) -> Node:

@@ -44,6 +44,9 @@ class Clients:
     """Make the engine slow for one request, for so many seconds."""
     up: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nothing new is begun."""
+    all_made: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when no more groups will be complete."""
     runs: int = 0
     answered: list[Answered] = field(default_factory=list)
     submitted: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
@@ -102,7 +105,7 @@ class Clients:
         """Leases groups, acks most, gives some back, lets some expire; at the end until all are acked."""
         dice = random.Random(seed)
         async with self._http() as http:
-            while not (self.ending.is_set() and self.acked >= self.complete.keys()):
+            while not (self.all_made.is_set() and self.acked >= self.complete.keys()):
                 ask = {"max_groups": 3, "lease_s": lease_s, "wait_s": 0.2, "consumer": name}
                 leases = (await self._ask(http, "/pool/lease", ask))["leases"]
                 self.findings.count("groups leased", len(leases))

@@ -60,11 +60,14 @@ class _Trial:
                 self._findings,
                 delay=lambda after_s: self._stub.stub.faults.append(Fault("slow", after=after_s)),
             )
-            tasks = [asyncio.create_task(work) for work in _all_clients(clients, dice)]
-            await self._kill_again_and_again(clients, tasks, kills, dice)
+            makers = [asyncio.create_task(work) for work in _makers(clients, dice)]
+            trainers = [asyncio.create_task(work) for work in _trainers(clients, dice)]
+            await self._kill_again_and_again(clients, [*makers, *trainers], kills, dice)
             clients.ending.set()
             async with asyncio.timeout(DRAIN_WITHIN_S):
-                await asyncio.gather(*tasks)
+                await asyncio.gather(*makers)
+                clients.all_made.set()
+                await asyncio.gather(*trainers)
             status = await asyncio.to_thread(self._gateway.stop)
             self._findings.check(status == 0, f"the last gateway ended with status {status}")
         finally:
@@ -93,15 +96,20 @@ class _Trial:
         return GatewayProcess(self._stub, self._db, *FLAGS, port=port)
 
 
-def _all_clients(clients: Clients, dice: random.Random) -> list[Coroutine[Any, Any, None]]:
-    seeds = iter(range(dice.randrange(2**32), 2**33))
+def _makers(clients: Clients, dice: random.Random) -> list[Coroutine[Any, Any, None]]:
+    def seed() -> int:
+        return dice.randrange(2**32)
+
     return [
-        *(clients.agent(f"exact {n}", mode="exact", seed=next(seeds)) for n in range(3)),
-        *(clients.agent(f"passthrough {n}", mode="passthrough", seed=next(seeds)) for n in range(3)),
-        *(clients.rollout(f"rollout {n}", seed=next(seeds)) for n in range(3)),
-        clients.submitter(seed=next(seeds)),
-        *(clients.trainer(f"trainer {n}", lease_s=LEASE_S, seed=next(seeds)) for n in range(2)),
+        *(clients.agent(f"exact {n}", mode="exact", seed=seed()) for n in range(3)),
+        *(clients.agent(f"passthrough {n}", mode="passthrough", seed=seed()) for n in range(3)),
+        *(clients.rollout(f"rollout {n}", seed=seed()) for n in range(3)),
+        clients.submitter(seed=seed()),
     ]
+
+
+def _trainers(clients: Clients, dice: random.Random) -> list[Coroutine[Any, Any, None]]:
+    return [clients.trainer(f"trainer {n}", lease_s=LEASE_S, seed=dice.randrange(2**32)) for n in range(2)]
 
 
 def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:

@@ -22,7 +22,7 @@ EXPECTED_5XX = {("compute_reward", 503), ("session_render", 501)}
 """No reward function is configured; an engine may have no render route."""
 
 KEPT_ALIVE = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )

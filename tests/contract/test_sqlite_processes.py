@@ -14,11 +14,19 @@ from pathlib import Path
 from moorage.capture.chain import verify_chain
 from moorage.pool.contract import NewTrajectory
 from moorage.pool.sqlite.store import SqliteStore
-from tests.contract.store_parts import ask
+from tests.contract.store_parts import ask, draft, step
 from tests.contract.store_writer import UIDS
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("MOORAGE_STORE_KILLS", "20"))
+
+
+async def first(events, kind):
+    """Events up to the first of a kind."""
+    async for event in events:
+        yield event
+        if event.type == kind:
+            return
 
 
 def start(path: Path, name: str, calls: int) -> subprocess.Popen[str]:
@@ -113,6 +121,38 @@ def test_processes_that_open_a_new_file_at_once_make_one_store(tmp_path):
         return found
 
     assert asyncio.run(read()) == {f"u{n}" for n in range(4)}
+
+
+def test_two_stores_on_one_file_hear_of_each_other(tmp_path):
+    async def scenario():
+        one, other = (SqliteStore(tmp_path / "store.db") for _ in range(2))
+        await one.open()
+        await other.open()
+
+        async def wait_for_group():
+            while not (leases := (await one.lease(ask()))[0]):
+                await one.wait_for_change(60)
+            return leases
+
+        async def wait_for_event():
+            return [event async for event in first(one.events("train", 0), "complete")][-1]
+
+        waiting = [asyncio.create_task(wait_for_group()), asyncio.create_task(wait_for_event())]
+        await other.submit([step("t", prompt_uid="g", is_last=True)], None)
+        (lease,), event = await asyncio.wait_for(asyncio.gather(*waiting), 60)
+        assert (lease.prompt_uid, event.trajectory_uid) == ("g", "t")
+        # What each remembers of a trajectory is no longer so after the other wrote.
+        await one.create(NewTrajectory(uid="u", kind="session"))
+        for turn in range(10):
+            appended = await (one, other)[turn % 2].append("u", [draft("u")], {})
+            assert appended.calls[0].seq == turn
+        await other.complete("u", reward=None, channel=None)
+        assert (await one.append("u", [draft("u")], {})).calls[0].late
+        assert verify_chain(await other.records("u")) is None
+        await one.close()
+        await other.close()
+
+    asyncio.run(scenario())
 
 
 def test_what_was_answered_survives_kills(tmp_path):

@@ -74,7 +74,9 @@ def _logprobs(node: Node, calls: Sequence[Call]) -> list[float] | None:
     sampled = node.path_tokens - node.prompt_tokens
     if len(values) != sampled:
         message = f"the call {node.call_id} has {len(values)} log probabilities for {sampled} sampled tokens"
-        raise FailedError(message, code="record_broken", hint="moor trace verify shows where the records are damaged")
+        raise FailedError(
+            message, code="record_broken", hint="the store gave back what it was not given: restore the file"
+        )
     return values
 
 

@@ -24,11 +24,11 @@ def arrow_table(calls: Sequence[Call]) -> Any:
     pyarrow.
     """
     try:
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
     except ImportError:
         raise PreflightError(
             "an Arrow table needs pyarrow, which is not installed",
-            code="extra_missing",
+            code="package_missing",
             hint="install the extra arrow",
             next=["pip install 'moorage[arrow]'"],
         ) from None

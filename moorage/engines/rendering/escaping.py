@@ -22,13 +22,12 @@ TRUSTED_ROLES = frozenset({"system", "developer", "assistant"})
 
 
 class Escape:
-    """For the messages of one request."""
+    """For the messages of one render."""
 
     def __init__(self, tokenizer: Tokenizer, messages: Sequence[Mapping[str, Any]]) -> None:
         """Raises UsageError when the messages hold every noncharacter there is."""
         self._tokenizer = tokenizer
-        texts = sorted(tokenizer.special_texts, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
+        self._pattern = tokenizer.special_pattern
         self._mark = _unused(messages)
         self.messages: list[dict[str, Any]] = [self._broken(message) for message in messages]
         """The messages to render."""

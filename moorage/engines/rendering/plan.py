@@ -5,8 +5,8 @@
 | answers no call of the session | rendered whole | as `moorage.capture.verdict` places it |
 | continues a call | that call's path and the tail | exact |
 | continues it loosely, and the template sees no difference | the same | exact |
-| continues it loosely, and the template does | rendered whole | branch, edited |
-| echoes a call's content with other reasoning | rendered whole | branch, edited |
+| continues it loosely, and the template does; or echoes it with other reasoning | from the call before it on, the \
+edited text in the tail | branch, edited |
 | has other tools, or the template changes what it wrote before | rendered around the sampled turns | exact where it \
 is all the same, else branch: tools_changed, template |
 | wants thoughts left out that the template leaves out | rendered around what is left of the turns | exact, or branch: \
@@ -25,6 +25,7 @@ from moorage.capture.chain import digest
 from moorage.capture.messages import reasoning_of, tools_digest
 from moorage.capture.node import Node
 from moorage.capture.packing import count, pack_ids, unpack_ids
+from moorage.capture.strand import read_path
 from moorage.capture.tree import CallTree
 from moorage.capture.verdict import Boundary, Facts, place
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
@@ -43,6 +44,9 @@ __all__ = ["NeedsRecorded", "PromptAsk", "PromptPlan", "Renderer"]
 
 CHECKED_TURNS = 4
 """The first tails of a session are compared with full renders, and then those of its calls 8, 16, 32 …"""
+
+BEFORE_TOKENS = 256
+"""How much of the prompt before a sampled turn is looked at to prove where the turn begins."""
 
 
 class Renderer:
@@ -95,8 +99,6 @@ class _Planning:
         self._renderer, self._tree, self._ask, self._tools = renderer, tree, ask, tools
         self._tokenizer, self._template = renderer.tokenizer, renderer.template
         self._traits = renderer.traits(ask)
-        self._escape = Escape(self._tokenizer, ask.messages) if ask.escape_special else None
-        self._messages = ask.messages if self._escape is None else self._escape.messages
         self._scene = Scene(
             tools=ask.tools or None,
             add_generation_prompt=ask.add_generation_prompt,
@@ -113,14 +115,12 @@ class _Planning:
         if loosely is not None and loosely[1] > covered:
             if recorded is None:
                 return NeedsRecorded(*loosely)
-            if not self._reads_as(recorded, loosely[1]):
-                return self._whole(matched, covered, "edited")
-            matched, covered = loosely
-        if matched is None:
-            return self._whole(None, 0, None)
-        if self._thought_otherwise(matched, covered):
-            return self._whole(matched, covered, "edited")
-        return self._continue(matched, covered)
+            if self._reads_as(recorded, loosely[1]):
+                matched, covered = loosely
+        while matched is not None and self._thought_otherwise(matched, covered):
+            earlier = self._ask.conversation.keys[: covered - 1]
+            matched, covered = self._tree.match(earlier, tools=self._tools) or (None, 0)
+        return self._whole(None, 0, None) if matched is None else self._continue(matched, covered)
 
     def _continue(self, matched: Node, covered: int) -> PromptPlan:
         ask = self._ask
@@ -142,13 +142,13 @@ class _Planning:
         return self._planned(path + pack_ids(tail[skip:]), matched, covered, None, extends=True)
 
     def _tail(self, at: int) -> list[int] | None:
-        window = window_of(self._messages, at) if self._renderer.windows and self._traits.windows else None
+        window = window_of(self._ask.messages, at) if self._renderer.windows and self._traits.windows else None
         if window is None:
-            return self._tail_of(self._messages, at)
+            return self._tail_of(self._ask.messages, at)
         short = self._tail_of(*window)
         if not _is_checked(len(self._tree)):
             return short
-        whole = self._tail_of(self._messages, at)
+        whole = self._tail_of(self._ask.messages, at)
         if whole != short:
             self._renderer.stop_windows()
         return whole
@@ -162,7 +162,7 @@ class _Planning:
             at,
             mark=mark_of(self._ask.conversation.keys[-1], at),
             end_ids=self._traits.end_ids,
-            escape=self._escape,
+            escape=self._ask.escape_special,
         )
 
     def _joint(self, completion: list[int], tail: list[int]) -> tuple[int, int]:
@@ -177,9 +177,11 @@ class _Planning:
         return self._planned(path[:-4] if ended else path, matched, covered, "template" if ended else None)
 
     def _splice(self, matched: Node, covered: int, reason: Reason, *, as_rendered: bool) -> PromptPlan:
-        splicer = Splicer(self._template, self._tokenizer, self._scene, self._traits, self._escape)
+        escape = self._escape()
+        messages = self._ask.messages if escape is None else escape.messages
+        splicer = Splicer(self._template, self._tokenizer, self._scene, self._traits, escape)
         turns = self._sampled_turns(matched, covered)
-        ids = splicer.splice(self._messages, turns, self._ask.conversation.keys[-1], as_rendered=as_rendered)
+        ids = splicer.splice(messages, turns, self._ask.conversation.keys[-1], as_rendered=as_rendered)
         return self._planned(pack_ids(ids), matched, covered, reason)
 
     def _sampled_turns(self, matched: Node, covered: int) -> list[SampledTurn]:
@@ -192,12 +194,13 @@ class _Planning:
         turns = []
         keys = self._ask.conversation.keys
         for at in range(covered):
-            if self._messages[at].get("role") != "assistant":
+            if self._ask.messages[at].get("role") != "assistant":
                 continue
             sampled = matched if at == covered - 1 else on_way.get(keys[at]) or self._exactly(keys[: at + 1])
             if sampled is not None:
-                prompt = self._tree.prompt(sampled)
-                turns.append(SampledTurn(at, unpack_ids(sampled.completion), unpack_ids(prompt[-4 * 256 :])))
+                end = sampled.prompt_tokens
+                before = read_path((sampled.strand, end), max(0, end - BEFORE_TOKENS))
+                turns.append(SampledTurn(at, unpack_ids(sampled.completion), unpack_ids(before)))
         return turns
 
     def _exactly(self, keys: list[bytes]) -> Node | None:
@@ -215,9 +218,15 @@ class _Planning:
 
     def _whole(self, matched: Node | None, covered: int, reason: Reason | None) -> PromptPlan:
         """Rendered whole, as the engine would."""
-        text = self._scene.render(self._template, self._messages)
-        ids = self._tokenizer.encode_whole(text) if self._escape is None else self._escape.encode_whole(text)
+        escape = self._escape()
+        if escape is None:
+            ids = self._tokenizer.encode_whole(self._scene.render(self._template, self._ask.messages))
+        else:
+            ids = escape.encode_whole(self._scene.render(self._template, escape.messages))
         return self._planned(pack_ids(ids), matched, covered, reason)
+
+    def _escape(self) -> Escape | None:
+        return Escape(self._tokenizer, self._ask.messages) if self._ask.escape_special else None
 
     def _planned(
         self, ids: bytes, matched: Node | None, covered: int, reason: Reason | None, *, extends: bool = False

@@ -31,6 +31,9 @@ __all__ = ["SampledTurn", "Splicer"]
 MOST_SYNTAX_TOKENS = 512
 """How much of a turn a template may write before the mark: other calls of the same turn, above all."""
 
+MOST_TRIES = 4
+"""Each leaves out the turns that the one before did not prove; a template that proves none is not tried for ever."""
+
 MOST_OPENING_TOKENS = 16
 """How long the beginning of an answer is that a template writes for the model."""
 
@@ -79,7 +82,9 @@ class Splicer:
         `key` makes the marks (`mark_of`). Raises TemplateFault when the template refuses the messages themselves.
         """
         kept = list(turns)
-        while kept:
+        for _ in range(MOST_TRIES):
+            if not kept:
+                break
             ids, unproven = self._try(messages, kept, key, as_rendered)
             if ids is not None and not (as_rendered and self._differs(messages, ids)):
                 return ids

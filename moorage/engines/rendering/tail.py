@@ -32,25 +32,30 @@ def tail_ids(
     *,
     mark: str,
     end_ids: Collection[int],
-    escape: Escape | None = None,
+    escape: bool = False,
 ) -> list[int] | None:
     """[D] what stands after the content of the assistant's message `at`; None: its beginning is not proven.
 
+    `escape`: special tokens in what users and tools say are text.
     `end_ids`: those that end a turn; the tail of a turn that ends in a tool call is found by them.
     """
+    escaped = Escape(tokenizer, messages) if escape else None
+    if escaped is not None:
+        messages = escaped.messages
+    encode = tokenizer.encode if escaped is None else escaped.encode
     message = messages[at]
     if has_calls(message):
         # First with the calls in place: templates may look for them when they write a tool's result.
         after = _after_mark(template, scene, messages, at, call_mark(message, mark), mark)
         if after is not None:
-            ids = tokenizer.encode(after) if escape is None else escape.encode(after)
+            ids = encode(after)
             end = next((place for place, token_id in enumerate(ids) if token_id in end_ids), None)
             if end is not None:
                 return ids[end:]
     after = _after_mark(template, scene, messages, at, content_mark(mark), mark)
     if after is None:
         return None
-    ids = tokenizer.encode(after) if escape is None else escape.encode(after)
+    ids = encode(after)
     return ids if not ids or ids[0] in tokenizer.atomic_ids else None
 
 

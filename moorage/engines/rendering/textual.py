@@ -6,12 +6,14 @@ which is what the client got and sends back, so they stay the ids that they were
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import msgspec
 
 from moorage.capture.node import Node
 from moorage.capture.packing import count, pack_ids, unpack_ids
+from moorage.capture.strand import read_path
 from moorage.capture.tree import CallTree
 from moorage.capture.verdict import Boundary, Facts, place
 from moorage.engines.rendering.ask import PromptPlan
@@ -68,11 +70,22 @@ def _given(tokenizer: Tokenizer, prompt: Sequence[int]) -> bytes:
 
 
 def _continued(tokenizer: Tokenizer, tree: CallTree, text: str) -> tuple[Node | None, bytes]:
-    found = _longest(tokenizer, tree, text)
-    if found is None:
-        return None, pack_ids(tokenizer.encode_fresh(text))
-    node, reached = found
-    return node, tree.path(node) + pack_ids(tokenizer.encode(text[reached:]))
+    """The node and the ids; a node that is left out keeps less than its path, which `place` finds out."""
+    for form in dict.fromkeys((text, unicodedata.normalize("NFC", text))):
+        # Many tokenizers compose letters first: what the client gets back for its text is then the composed one.
+        found = _longest(tokenizer, tree, form)
+        if found is not None:
+            path = tree.path(found.node)
+            ids = path[: len(path) - 4 * found.off] + pack_ids(tokenizer.encode(form[found.characters :]))
+            return (None if found.off else found.node), ids
+    return None, pack_ids(tokenizer.encode_fresh(text))
+
+
+class _Found(msgspec.Struct, frozen=True):
+    node: Node
+    characters: int
+    off: int
+    """Special tokens at the end of the call's path that the prompt's text lacks: engines leave them out of texts."""
 
 
 class _Reached(msgspec.Struct, frozen=True):
@@ -83,42 +96,49 @@ class _Reached(msgspec.Struct, frozen=True):
     """The beginning of a character, at the end of the call's tokens."""
 
 
-def _longest(tokenizer: Tokenizer, tree: CallTree, text: str) -> tuple[Node, int] | None:
-    """The call whose text is the longest beginning of `text`, and how many characters that is."""
+def _longest(tokenizer: Tokenizer, tree: CallTree, text: str) -> _Found | None:
+    """The call whose text is the longest beginning of `text`."""
     reached: dict[int, _Reached] = {}
-    best: tuple[tuple[bool, int, int], Node, int] | None = None
+    best: tuple[tuple[bool, int, bool, int], _Found] | None = None
     for node in tree.nodes():
-        here = _reach(tokenizer, tree, text, node, reached)
-        if here is None:
+        start = _start(node, reached)
+        if start is None:
             continue
-        reached[node.seq] = here
-        characters = here.characters
-        if here.pending:
-            # As a text of its own the call ends in U+FFFD.
-            replaced = tokenizer.finish(here.pending)
-            if not text.startswith(replaced, characters):
-                continue
-            characters += len(replaced)
-        rank = (node.delivered, characters, node.seq)
+        before, ids = start[0], unpack_ids(read_path((node.strand, node.path_tokens), start[1]))
+        here = _follow(tokenizer, text, before, ids, begins=start[1] == 0)
+        if here is not None:
+            reached[node.seq] = here
+        off = 0
+        while here is None and off < len(ids) and ids[len(ids) - 1 - off] in tokenizer.special_ids:
+            off += 1
+            here = _follow(tokenizer, text, before, ids[:-off], begins=start[1] == 0)
+        characters = None if here is None else _whole_characters(tokenizer, text, here)
+        if characters is None:
+            continue
+        rank = (node.delivered, characters, not off, node.seq)
         if best is None or rank > best[0]:
-            best = (rank, node, characters)
-    return None if best is None else best[1:]
+            best = (rank, _Found(node, characters, off))
+    return None if best is None else best[1]
 
 
-def _reach(
-    tokenizer: Tokenizer, tree: CallTree, text: str, node: Node, reached: dict[int, _Reached]
-) -> _Reached | None:
-    """None: the prompt does not begin as the call does."""
+def _start(node: Node, reached: dict[int, _Reached]) -> tuple[_Reached, int] | None:
+    """From where the call's text is to be compared; None: the prompt does not begin as its parent does."""
     parent = node.parent
-    if parent is not None and node.keep == parent.path_tokens:
-        before = reached.get(parent.seq)
-        if before is None:
-            return None
-        said, pending = tokenizer.follow(before.pending, unpack_ids(node.delta + node.completion))
-        at = before.characters
-        return _Reached(at + len(said), pending) if text.startswith(said, at) else None
-    ids = unpack_ids(tree.path(node))
-    said, pending = tokenizer.follow(b"", ids)
-    if said.startswith(" ") and not tokenizer.decode(ids[:1], skip_special=False).startswith(" "):
+    if parent is None or node.keep != parent.path_tokens:
+        return _Reached(0, b""), 0
+    before = reached.get(parent.seq)
+    return None if before is None else (before, node.keep)
+
+
+def _follow(tokenizer: Tokenizer, text: str, before: _Reached, ids: list[int], *, begins: bool) -> _Reached | None:
+    said, pending = tokenizer.follow(before.pending, ids)
+    if begins and said.startswith(" ") and not tokenizer.decode(ids[:1], skip_special=False).startswith(" "):
         said = said[1:]  # a dummy prefix
-    return _Reached(len(said), pending) if text.startswith(said) else None
+    at = before.characters
+    return _Reached(at + len(said), pending) if text.startswith(said, at) else None
+
+
+def _whole_characters(tokenizer: Tokenizer, text: str, here: _Reached) -> int | None:
+    """As a text of its own a call ends in U+FFFD for what is pending."""
+    replaced = tokenizer.finish(here.pending)
+    return here.characters + len(replaced) if text.startswith(replaced, here.characters) else None

@@ -7,6 +7,7 @@ SentencePiece kind put a dummy space before the first word; text that goes on af
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -42,6 +43,9 @@ class Tokenizer:
             if token.special and token.content
         }
         """Text of each special token → whether it takes the white space before it, and after it, into itself."""
+        longest_first = sorted(self.special_texts, key=len, reverse=True)
+        self.special_pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        """Finds special tokens in a text; None: there are none."""
         self.named: dict[str, str] = _named_specials(config)
         """`bos_token`, `eos_token` … as templates know them."""
         self.bos_id: int | None = self._id_of(self.named.get("bos_token"))

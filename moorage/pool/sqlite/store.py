@@ -40,6 +40,7 @@ from moorage.pool.sqlite.writer import Writer
 __all__ = ["SqliteStore"]
 
 _EVENTS = 500
+_GATHER_S = 0.02
 _RETRY_S = 1.0
 
 
@@ -156,6 +157,8 @@ class SqliteStore:
                     yield event
             if not some:
                 await self._waiting.for_commit(seen)
+                # Under load there are hundreds of commits a second: one look for several of them is enough.
+                await asyncio.sleep(_GATHER_S)
 
     async def wait_for_change(self, timeout_s: float) -> None:
         await self._waiting.for_group(timeout_s)

@@ -15,6 +15,7 @@ __all__ = ["Head", "Knowledge", "Transaction"]
 
 _HEADS = 16_384
 _DIGESTS = 8_192
+_ROWS = 32
 
 
 class Head:
@@ -159,15 +160,19 @@ class Transaction:
         """Write what was gathered: before anything reads it, and at the end."""
         if not self._calls:
             return
-        many = self.db.executemany
-        many("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._calls)
-        if self._pieces:
-            many("INSERT INTO pieces VALUES (?, ?)", self._pieces)
-        if self._extras:
-            many("INSERT INTO extras VALUES (?, ?)", self._extras)
-        if self._blobs:
-            many("INSERT OR IGNORE INTO blobs VALUES (?, ?)", self._blobs)
+        self._insert("INSERT INTO calls VALUES", self._calls)
+        self._insert("INSERT INTO pieces VALUES", self._pieces)
+        self._insert("INSERT INTO extras VALUES", self._extras)
+        self._insert("INSERT OR IGNORE INTO blobs VALUES", self._blobs)
         self.drop_gathered()
+
+    def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Many rows a statement: each statement gives the interpreter away, and a busy event loop gives it back late."""
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            marks = f"({', '.join('?' * len(some[0]))})"
+            values = [value for row in some for value in row]
+            self.db.execute(f"{statement} {', '.join([marks] * len(some))}", values)
 
     def drop_gathered(self) -> None:
         for rows in (self._calls, self._pieces, self._extras, self._blobs):

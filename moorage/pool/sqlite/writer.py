@@ -92,10 +92,10 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what was asked, then close."""
-        if self._thread is not None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            await asyncio.to_thread(thread.join)
         self._let_go()
 
     def append(self, uid: str, drafts: Sequence[Draft], blobs: Mapping[bytes, bytes]) -> asyncio.Future[Any]:

@@ -100,6 +100,9 @@ def test_everything_measured_is_told_and_drawn():
     told = print_cases(cases)
     assert all(name in told for name in ("litellm", "atropos", "vllm-router", "direct", "moorage captured"))
     assert "turn 200" in print_long([_long("exact")])
+    broken = CaseResult("pass", "title", {}, broken={"moorage": "warm-up: 500"})
+    assert "broken: warm-up: 500" in print_cases([broken])
+    assert read_figures([broken], [])["errors"] == 1
     verdicts = judge({"pass/nginx": 2.0, "alone/added_ms": 1, "alone/nginx_added_ms": 1, "alone/fdatasync_ms": 1})
     assert "met" in print_verdicts(verdicts, {}, {"litellm": "no index"})
     assert "litellm is not here: no index" in print_verdicts(verdicts, {}, {"litellm": "no index"})
@@ -133,7 +136,7 @@ COSTS = {"direct": (None, 1), "nginx": (10, 1), "moorage": (30, 3), "moorage cap
 def _case(name: str, stacks: list[str]) -> CaseResult:
     """CPU of nginx 10 us, of all others 30; latencies 1 and 3 ms; fdatasync 0.5 ms."""
     reports = {stack: [_report(*COSTS.get(stack, (30, 3))) for _ in range(5)] for stack in stacks}
-    return CaseResult(name, f"title of {name}", reports, [0.0005] * 5 if name == "alone" else [])
+    return CaseResult(name, f"title of {name}", reports, between=[0.0005] * 5 if name == "alone" else [])
 
 
 def _report(cpu_us: float | None, latency_ms: float) -> Report:

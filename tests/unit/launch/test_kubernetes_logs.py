@@ -15,6 +15,7 @@ ENTRY = {"job_id": "j", "platform_job_id": "moorage-j", "access": "port-forward"
 LABELS = {"moorage.job_id": "j"}
 WORKLOAD = {"metadata": {"uid": "w", "labels": LABELS}, "spec": {}}
 LOST = b"unable to retrieve container logs for docker://afbf"
+NO_FILE = b'failed to try resolving symlinks in path "/var/log/pods/n_p_u/server/0.log": no such file or directory'
 NONE = UsageError("previous terminated container not found")
 GONE = NotFoundError("pods p not found")
 Log = bytes | Exception
@@ -83,6 +84,8 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
         ([AGAIN], [b"half of the next"], [b"one\n"], ["one"]),
         ([AGAIN], [b"one\n"], [LOST], ["one"]),  # the second has ended too, and the first is thrown away
         ([AGAIN], [LOST], [LOST, LOST, b"one\n"], ["one"]),
+        ([DIED], [NO_FILE, b"one\n"], [NONE], ["one"]),
+        ([DIED], [b'failed to open log file "mine"\n'], [NONE], ['failed to open log file "mine"']),  # its own words
         ([AGAIN], [NONE, NONE, b"one"], [NONE], ["one"]),
         ([AGAIN], [NONE], [NONE], []),
         ([DIED, None], [GONE], [GONE], []),  # stopped meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +19,11 @@ from moorage.launch.platforms.life import Life
 
 LOOK_EVERY_S = 0.3
 READ_TRIES = 12
-LOST = "unable to retrieve container logs for "
-"""What a node gives instead of a log when it has thrown the container away, and has not told yet."""
+LOST = re.compile(
+    r"unable to retrieve container logs for \w+://"
+    r'|failed to (?:try resolving symlinks in path|open log file) "/var/log/pods/'
+)
+"""How what a node gives instead of a log begins, when it has thrown the container away and has not told yet."""
 
 
 def read_log(cluster: Cluster, namespace: str, entry: Entry, *, tail: int | None) -> Iterator[str]:
@@ -116,7 +120,7 @@ def _lines(
     is_first = True
     try:
         for line in lines_of(pieces):
-            if is_first and line.startswith(LOST):
+            if is_first and LOST.match(line):
                 raise _LostLog
             is_first = False
             yield line

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage.capture.call import Call, Draft
 from moorage.capture.packing import count, pack_ids, unpack_ids
+from moorage.engines.rendering.textual import text_plan
+from moorage.engines.rendering.tokenizer import Tokenizer
 from moorage.errors import UsageError
-from tests.unit.engines.rendering.families import model
+from tests.unit.engines.rendering.families import CHATML, model
 from tests.unit.engines.rendering.talk import Talk, ids_of
+from tests.unit.engines.rendering.vocabularies import byte_level
 
 NAMES = ["nano", "mistral-always", "mistral-first", "mistral-legacy", "gemma"]
 
@@ -108,6 +113,30 @@ def test_special_tokens_are_part_of_a_calls_text():
     text = one.tokenizer.decode(unpack_ids(talk.tree.path(node)), skip_special=False)
     assert text.endswith("Gone.<|im_end|>")
     assert one.renderer.text_plan(talk.tree, text + "\n").parent is node
+
+
+def test_an_end_token_that_the_client_was_not_shown_is_left_out_and_the_rest_stays():
+    one = model("nano")
+    talk = Talk(one.renderer)
+    letters = [token for letter in " fox" for token in one.tokenizer.encode(letter)]
+    node = commit(talk, one.renderer.text_plan(talk.tree, "The"), letters + one.tokenizer.encode("<|im_end|>"))
+    after = one.renderer.text_plan(talk.tree, "The fox jumps")
+    path = unpack_ids(talk.tree.path(node))
+    assert ids_of(after)[: len(path) - 1] == path[:-1]
+    assert (after.verdict, after.reason, after.parent, after.keep) == ("branch", "edited", node, len(path) - 1)
+    again = commit(talk, after, one.tokenizer.encode(" over"))
+    assert one.renderer.text_plan(talk.tree, "The fox jumps over the").parent is again
+
+
+def test_letters_that_the_tokenizer_composes_are_the_same_text():
+    """The client sends its own form back, the call's text is the composed one."""
+    spec = json.loads(byte_level(CHATML))
+    spec["normalizer"] = {"type": "NFC"}
+    tokenizer = Tokenizer.from_json(json.dumps(spec).encode(), {}, None)
+    talk = Talk(None)
+    node = commit(talk, text_plan(tokenizer, talk.tree, "nai\u0308ve"), tokenizer.encode(" fox"))
+    after = text_plan(tokenizer, talk.tree, "nai\u0308ve fox jumps")
+    assert (after.verdict, after.parent) == ("exact", node)
 
 
 def test_ids_are_taken_as_they_are():
