@@ -137,6 +137,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     channel: str | msgspec.UnsetType = msgspec.UNSET
     late: bool | msgspec.UnsetType = msgspec.UNSET
     delivered: bool | msgspec.UnsetType = msgspec.UNSET
+    marks: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    """What `Store.mark` set; only in pages, and only where there are some."""
 
 
 class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,6 +254,12 @@ class Store(Protocol):
 
     async def nack(self, lease_ids: Sequence[str], *, delay_s: float, drop: bool, reason: str | None) -> int:
         """All or nothing, as ack."""
+
+    async def mark(self, uid: str, step_index: int, marks: Mapping[str, Any]) -> dict[str, Any]:
+        """Set curation marks of a step (quality, trainable, tags, note …), None takes one away; all it has now.
+
+        They are shown in `steps` and never decide what is leased. Raises NotFoundError `unknown_step`.
+        """
 
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         """`{channel: {...}}` as in the contract."""

@@ -14,6 +14,7 @@ __all__ = [
     "step_conflict",
     "trajectory_complete",
     "unknown_lease",
+    "unknown_step",
     "unknown_trajectory",
 ]
 
@@ -30,6 +31,10 @@ def unknown_trajectory(uid: str) -> NotFoundError:
 
 def deleted(uid: str) -> ConflictError:
     return ConflictError(f"the session {uid!r} was deleted", code="session_deleted")
+
+
+def unknown_step(uid: str, step_index: int) -> NotFoundError:
+    return NotFoundError(f"the trajectory {uid!r} has no step {step_index}", code="unknown_step")
 
 
 def trajectory_complete(uid: str) -> ConflictError:

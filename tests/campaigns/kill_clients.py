@@ -80,7 +80,7 @@ class Clients:
         async with self._http() as http:
             while not self.ending.is_set():
                 uid, prompt_uid, length = uuid.uuid4().hex, uuid.uuid4().hex, dice.randrange(1, 5)
-                steps = [
+                steps: list[dict[str, Any]] = [
                     {
                         "trajectory_uid": uid,
                         "prompt_uid": prompt_uid,
@@ -133,8 +133,9 @@ class Clients:
         run = self.runs
         last: tuple[dict[str, Any], Answered] | None = None
         for turn in range(dice.randrange(2, 6)):
-            messages.append({"role": "user", "content": f"{name}, turn {turn}: what is {dice.randrange(100)}+1?"})
-            body = {"messages": [*messages], "user": uuid.uuid4().hex, "max_tokens": 64}
+            tag = uuid.uuid4().hex
+            messages.append({"role": "user", "content": f"{name}, turn {turn}: what is 1+{turn}? [{tag}]"})
+            body = {"messages": [*messages], "max_tokens": 64, "user": tag}
             body |= {"n": dice.choice((1, 1, 1, 2)), "stream": dice.random() < 0.5}
             if dice.random() < 0.3:
                 self.delay(dice.uniform(0.02, 0.2))
@@ -178,21 +179,17 @@ class Clients:
         self, http: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]
     ) -> list[str] | None:
         """What each choice said; None: the last byte did not come, so ask again."""
-        try:
-            reply = await http.post(path, json=body, headers=headers)
-        except httpx.TransportError:
-            return None
-        if reply.status_code >= 500:
-            self.findings.count(f"replies of status {reply.status_code}, asked again")
+        status, lines = await _read(http, path, body, headers)
+        if status >= 500:
+            self.findings.count(f"replies of status {status}, asked again")
             await asyncio.sleep(0.05)
             return None
-        if reply.status_code != 200:
-            raise AssertionError(f"{path} was answered {reply.status_code}: {reply.text}")
+        if status not in (0, 200):
+            raise AssertionError(f"{path} was answered {status}: {lines}")
         if not body["stream"]:
-            return [choice["message"]["content"] for choice in reply.json()["choices"]]
-        events = [line.removeprefix("data: ") for line in reply.text.split("\n") if line.startswith("data: ")]
+            return [choice["message"]["content"] for choice in json.loads(lines[0])["choices"]] if status else None
+        events = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
         if events[-1:] != ["[DONE]"]:
-            self.findings.count("streams that ended without [DONE], asked again")
             return None
         texts = [""] * body["n"]
         for event in map(json.loads, events[:-1]):
@@ -219,3 +216,17 @@ class Clients:
 
     def _http(self) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, timeout=ASK_WITHIN_S, trust_env=False)
+
+
+async def _read(
+    http: httpx.AsyncClient, path: str, body: dict[str, Any], headers: dict[str, str]
+) -> tuple[int, list[str]]:
+    """Status and lines; 0: the connection broke, and these lines came before."""
+    lines: list[str] = []
+    try:
+        async with http.stream("POST", path, json=body, headers=headers) as reply:
+            async for line in reply.aiter_lines():
+                lines.append(line)  # a client of a stream goes on as soon as it has read [DONE]
+        return reply.status_code, lines
+    except httpx.TransportError:
+        return 0, lines

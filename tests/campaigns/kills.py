@@ -35,7 +35,8 @@ def run_kills(folder: Path, *, number: int, seed: int) -> Findings:
     """Kill it `number` times, then let every client finish, and compare. The store is left in `folder`."""
     findings = Findings("kill -9 of the gateway under load", seed)
     engine = NumberedEngine(NANO)
-    stub = StubThread(engine, pace_s=PACE_S)
+    stub = StubThread(engine)
+    stub.stub.pace_s = PACE_S
     try:
         clients = asyncio.run(_Trial(folder / "gateway.db", stub, engine, findings).run(number, random.Random(seed)))
     finally:
@@ -93,7 +94,7 @@ class _Trial:
         clients.up.set()
 
     def _start(self, port: int) -> GatewayProcess:
-        return GatewayProcess(self._stub, self._db, *FLAGS, port=port)
+        return GatewayProcess(self._stub, self._db, *FLAGS, "--port", str(port))
 
 
 def _makers(clients: Clients, dice: random.Random) -> list[Coroutine[Any, Any, None]]:
@@ -126,10 +127,9 @@ def _compare(db: Path, clients: Clients) -> None:
     stored: Counter[tuple[str, int, int]] = Counter()
     of_tag: dict[str, set[int]] = {}
     for ledger in ledgers.values():
-        for number, choice, delivered in _numbers(ledger, engine, findings):
+        for number, choice in _numbers(ledger, engine, findings):
             stored[ledger.uid, number, choice] += 1
-            if delivered:
-                of_tag.setdefault(engine.asked[number].tag, set()).add(number)
+            of_tag.setdefault(engine.asked[number].tag, set()).add(number)
     for place, times in stored.items():
         findings.check(times == 1, f"{place} (session, number, choice) is stored {times} times")
     for answered in clients.answered:
@@ -146,9 +146,9 @@ def _compare(db: Path, clients: Clients) -> None:
     findings.check(clients.acked == clients.complete.keys(), "some complete groups were never acked")
 
 
-def _numbers(ledger: Ledger, engine: NumberedEngine, findings: Findings) -> list[tuple[int, int, bool]]:
-    """(number, choice, delivered) of each call, whose tokens are compared with the engine's on the way."""
-    found = []
+def _numbers(ledger: Ledger, engine: NumberedEngine, findings: Findings) -> list[tuple[int, int]]:
+    """(number, choice) of each delivered call, whose tokens are compared with the engine's on the way."""
+    found: list[tuple[int, int]] = []
     for call in ledger.calls:
         text = engine.text(call.completion)
         delivered = call.record.delivered
@@ -164,7 +164,7 @@ def _numbers(ledger: Ledger, engine: NumberedEngine, findings: Findings) -> list
             call.logprobs is not None and len(call.logprobs) == len(call.completion), f"{ledger.uid}: logprobs"
         )
         findings.check(choice == call.record.choice, f"{ledger.uid}: call {call.seq} is choice {choice}")
-        found.append((number, choice, delivered))
+        found.append((number, choice))
     return found
 
 

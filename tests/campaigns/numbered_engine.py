@@ -1,4 +1,7 @@
-"""A stub engine of which no two replies are the same: each says the number of the request that it answers."""
+"""A stub engine of which no two replies are the same: each says the number of the request that it answers.
+
+It knows a request by the tag that its client wrote into the last message, since that reaches an engine by every route.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from tests.stand_ins.stub_reply import StubReply
 __all__ = ["Asked", "NumberedEngine", "number_in"]
 
 
+TAG = re.compile(r"\[([0-9a-f]{32})\]")
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A request as the engine saw it. `tag`: the request's `user`, by which its client knows it."""
+    """A request as the engine saw it."""
 
     tag: str
     prompt: list[int]
@@ -26,16 +32,20 @@ class NumberedEngine:
     """A `Replier` of `tests.stand_ins.engine_stub`; `asked` has every model request by its number."""
 
     def __init__(self, folder: Path) -> None:
-        self._engine = SmallEngine(folder)
+        self._engine = SmallEngine(folder, scale_out=True)
         self._numbers = itertools.count(1)
         self.asked: dict[int, Asked] = {}
 
     def __call__(self, path: str, body: bytes) -> StubReply:
         request = json.loads(body)
+        if "messages" in request:
+            prompt = self._engine.prompt_of(request)
+        else:
+            prompt = request.get("token_ids") or request["prompt"]
         number = next(self._numbers)
-        prompt = self._engine.prompt_of(request) if "messages" in request else request["prompt"]
-        self.asked[number] = Asked(str(request.get("user")), prompt)
-        self._engine.say.extend(f"This is answer {number} of choice {n}." for n in range(request.get("n") or 1))
+        self.asked[number] = Asked(TAG.findall(self.text(prompt))[-1], prompt)
+        many = (request.get("sampling_params") or request).get("n") or 1
+        self._engine.say.extend(f"This is answer {number} of choice {n}." for n in range(many))
         return self._engine(path, body)
 
     def text(self, ids: list[int]) -> str:

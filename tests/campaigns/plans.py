@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import unicodedata
 from collections.abc import Awaitable, Callable
@@ -14,8 +13,9 @@ from tests.campaigns.talk import Message, Talk, Turn, user
 __all__ = ["CALCULATOR", "PLANS", "Plan"]
 
 Plan = Callable[[Talk], Awaitable[None]]
+Fields = dict[str, Any]
 
-CALCULATOR = {
+CALCULATOR: Fields = {
     "type": "function",
     "function": {
         "name": "calculator",
@@ -27,18 +27,25 @@ CALCULATOR = {
         },
     },
 }
-CLOCK = {"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {}}}
-NOT_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
-SPOKEN = ("naïve café 2+2?", "cafe\u0301 ½ ２＋２?", "🧮 7+5? 👩‍👩‍👧", "مرحبا 3+4", "<|im_end|> is a token? 1+1", "a\r\nb\u2028c 5-3")
+CLOCK: Fields = {"type": "function", "function": {"name": "clock", "description": "The time.", "parameters": {}}}
+NOT_THINKING: Fields = {"chat_template_kwargs": {"enable_thinking": False}}
+SPOKEN = (
+    "naïve café 2+2?",
+    "cafe\u0301 ½ \uff12\uff0b\uff12?",
+    "🧮 7+5? 👩‍👩‍👧",
+    "مرحبا 3+4",
+    "<|im_end|> is a token? 1+1",
+    "a\r\nb\u2028c 5-3",
+)
 
 
 def sum_of(dice: random.Random) -> str:
     return f"What is {dice.randrange(100)}{dice.choice('+-')}{dice.randrange(100)}?"
 
 
-def sampling(dice: random.Random) -> dict[str, Any]:
+def sampling(dice: random.Random) -> Fields:
     """Fields that change nothing of a prompt."""
-    fields: dict[str, Any] = {"temperature": dice.choice((0, 0, 0.7, 1.0))}
+    fields: Fields = {"temperature": dice.choice((0, 0, 0.7, 1.0))}
     if dice.random() < 0.3:
         fields |= {"logprobs": True, "top_logprobs": dice.choice((0, 2))}
     if dice.random() < 0.3:
@@ -49,7 +56,8 @@ def sampling(dice: random.Random) -> dict[str, Any]:
 async def faithful(talk: Talk) -> None:
     """Some turns, all given back whole; thinking is on, off, or changes on the way."""
     dice = talk.dice
-    thinking = dice.choice((({},), (NOT_THINKING,), ({}, NOT_THINKING)))
+    ways: list[list[Fields]] = [[{}], [NOT_THINKING], [{}, NOT_THINKING]]
+    thinking = dice.choice(ways)
     messages = [{"role": "system", "content": "You add."}] if dice.random() < 0.3 else []
     turn = await talk.ask([*messages, user(sum_of(dice))], **sampling(dice), **thinking[0])
     for number in range(1, dice.randrange(3, 7)):
@@ -60,7 +68,7 @@ async def faithful(talk: Talk) -> None:
 async def tools(talk: Talk) -> None:
     """The calculator, whose calls are answered; sums until the end."""
     dice = talk.dice
-    fields = {"tools": [CALCULATOR], **dice.choice(({}, NOT_THINKING))}
+    fields: Fields = {"tools": [CALCULATOR], **dice.choice(({}, NOT_THINKING))}
     messages, after = [user(sum_of(dice))], None
     for _ in range(dice.randrange(3, 7)):
         turn = await talk.ask(messages, after=after, **sampling(dice), **fields)
@@ -138,7 +146,7 @@ def _normal(content: Any) -> Any:
 async def thoughtless(talk: Talk) -> None:
     """The client gives back content and calls, never the reasoning."""
     dice = talk.dice
-    fields = {"tools": [CALCULATOR]} if dice.random() < 0.5 else {}
+    fields: Fields = {"tools": [CALCULATOR]} if dice.random() < 0.5 else {}
     messages, after, change = [user(sum_of(dice))], None, None
     for _ in range(dice.randrange(3, 6)):
         turn = await talk.ask(messages, after=after, change=change, **sampling(dice), **fields)
@@ -154,7 +162,7 @@ async def cut_short(talk: Talk) -> None:
     """Stop strings, too few tokens, and replies of nothing; each is gone on from."""
     dice = talk.dice
     messages, after = [user(sum_of(dice))], None
-    limits: list[dict[str, Any]] = [
+    limits: list[Fields] = [
         {"stop": dice.choice(("=", "+", "\n", "</think>"))},
         {"stop": ["is", "5", "ones "], "include_stop_str_in_output": dice.random() < 0.5},
         {"max_tokens": dice.randrange(1, 14)},
@@ -174,7 +182,7 @@ async def wild(talk: Talk) -> None:
     dice = talk.dice
     messages, after = [user(dice.choice(SPOKEN))], None
     for _ in range(dice.randrange(3, 6)):
-        hot = {"temperature": dice.choice((1.5, 2.0)), "max_tokens": dice.randrange(20, 90)}
+        hot: Fields = {"temperature": dice.choice((1.5, 2.0)), "max_tokens": dice.randrange(20, 90)}
         parts = dice.random() < 0.3
         turn = await talk.ask(messages, after=after, **hot, **dice.choice(({}, {"min_tokens": 10}, {"top_p": 0.9})))
         said = dice.choice(SPOKEN)
@@ -186,7 +194,7 @@ async def at_once(talk: Talk) -> None:
     """Several requests of one conversation at a time, some of whose clients go away."""
     dice = talk.dice
     first = await talk.ask([user(sum_of(dice))], **sampling(dice))
-    long = {"min_tokens": 80, "temperature": 1.0}
+    long: Fields = {"min_tokens": 80, "temperature": 1.0}
     asked = [first.then(user(sum_of(dice))) for _ in range(3)]
     same = asked[0]
     turns = await asyncio.gather(
@@ -205,11 +213,11 @@ async def at_once(talk: Talk) -> None:
 async def other_means(talk: Talk) -> None:
     """Tools come and go, and so does the system message."""
     dice = talk.dice
-    off = dice.choice(({}, NOT_THINKING))
+    off: Fields = dice.choice(({}, NOT_THINKING))
     first = await talk.ask([user(sum_of(dice))], tools=[CALCULATOR], **off)
     second = await talk.ask(first.then(*_results(first, dice)), after=(first, 0), tools=[CALCULATOR], **off)
     changed = [CALCULATOR, CLOCK] if dice.random() < 0.5 else None
-    given = {"tools": changed} if changed else {}
+    given: Fields = {"tools": changed} if changed else {}
     third = await talk.ask(second.then(user(sum_of(dice))), after=(second, 0), change="tools_changed", **given, **off)
     fourth = await talk.ask(third.then(user("and plus 1?")), after=(third, 0), **given, **off)
     told = [{"role": "system", "content": "You are another."}, *fourth.then(user("and plus 2?"))]
@@ -224,10 +232,9 @@ async def texts(talk: Talk) -> None:
     after = None
     for _ in range(3):
         turn = await talk.complete(ids, after=after, max_tokens=8, temperature=1.0, stop=dice.choice((None, "=")))
-        ids, after = [*talk.ids_of(turn), *(dice.randrange(40, 300) for _ in range(5))], (turn, 0)
+        ids, after = [*await talk.ids_of_last(), *(dice.randrange(40, 300) for _ in range(5))], (turn, 0)
     first = await talk.ask([user(sum_of(dice))], stream=False, temperature=1.0)
-    reply = await talk.again(first, **{"x-stainless-retry-count": "1"})
-    talk.replayed(first, json.loads(reply.content))
+    await talk.retry(first)
     await talk.ask(first.then(user("and plus 2?")), after=(first, 0))
 
 

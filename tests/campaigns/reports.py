@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.campaigns.observer import Exchange
 
-__all__ = ["Report", "Sample", "read_report"]
+__all__ = ["Report", "Said", "Sample", "read_report"]
+
+
+ROUTES = ("/v1/chat/completions", "/v1/completions", "/inference/v1/generate")
 
 
 @dataclass
@@ -23,9 +26,10 @@ class Sample:
 
 @dataclass
 class Report:
-    """One reply. `tag`: the request's `user`. `whole`: it came to its end."""
+    """One reply. `whole`: it came to its end."""
 
-    tag: str
+    tag: str | None
+    """The request's `user`; None: it went to the route that takes and gives tokens alone."""
     prompt: list[int]
     samples: list[Sample]
     whole: bool
@@ -35,11 +39,14 @@ class Report:
 
 def read_report(exchange: Exchange) -> Report | None:
     """None: no model call, or one that the engine refused."""
-    if exchange.path not in ("/v1/chat/completions", "/v1/completions") or exchange.status not in (0, 200):
+    if exchange.path not in ROUTES or exchange.status not in (0, 200):
         return None
     asked = json.loads(exchange.request)
-    sent = asked.get("prompt") if isinstance(asked.get("prompt"), list) else None
-    report = Report(str(asked.get("user")), [], [], exchange.whole, sent)
+    given = asked.get("token_ids", asked.get("prompt"))
+    sent = given if isinstance(given, list) else None
+    # That route does not repeat the prompt: what was sent is all there is.
+    prompt = sent if sent is not None and "token_ids" in asked else []
+    report = Report(asked.get("user"), prompt, [], exchange.whole, sent)
     for piece in _pieces(exchange, bool(asked.get("stream"))):
         _add(report, piece)
     return report
@@ -68,3 +75,32 @@ def _add(report: Report, piece: dict[str, Any]) -> None:
         sample.logprobs += [entry["logprob"] for entry in logprobs.get("content") or ()]
         sample.logprobs += logprobs.get("token_logprobs") or []
         sample.finish_reason = choice.get("finish_reason") or sample.finish_reason
+
+
+class Said:
+    """All that the engine said; each sample is taken once, by the record that holds it."""
+
+    def __init__(self, reports: Iterable[Report]) -> None:
+        self._tagged: dict[str, list[tuple[Report, Sample]]] = {}
+        self._others: dict[tuple[int, ...], list[tuple[Report, Sample]]] = {}
+        """Those without a tag, by their prompt."""
+        for report in reports:
+            for sample in report.samples:
+                if report.tag is not None:
+                    self._tagged.setdefault(report.tag, []).append((report, sample))
+                else:
+                    self._others.setdefault(tuple(report.prompt), []).append((report, sample))
+
+    def take(self, tag: str, prompt: list[int], matches: Callable[[Report, Sample], bool]) -> Report | None:
+        """The report of the first sample that matches; None: the engine never said that."""
+        for heap in (self._tagged.get(tag, []), self._others.get(tuple(prompt), [])):
+            for pair in heap:
+                if matches(*pair):
+                    heap.remove(pair)
+                    return pair[0]
+        return None
+
+    def rest(self) -> list[Report]:
+        """Of samples that no record took, those that came to their end."""
+        heaps = [*self._tagged.values(), *self._others.values()]
+        return [report for heap in heaps for report, _ in heap if report.whole]

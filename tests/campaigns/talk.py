@@ -25,7 +25,7 @@ class Turn:
     """One request as its script meant it, and what was heard."""
 
     tag: str
-    """Its `user` field, which the engine is sent too: unique, but for requests that repeat another one."""
+    """Its `user` field: unique, but for requests that repeat another one."""
     messages: list[Message]
     after: tuple[Turn, int] | None
     """The reply that its messages go on from, the last one that is left as it was; None: it goes on from none."""
@@ -46,7 +46,9 @@ class Turn:
     logprobs: list[list[float] | None] = field(default_factory=list)
     usage: dict[str, Any] | None = None
 
-    def then(self, *messages: Message, choice: int = 0, echo: Callable[[Message], Message] | None = None) -> list[Message]:
+    def then(
+        self, *messages: Message, choice: int = 0, echo: Callable[[Message], Message] | None = None
+    ) -> list[Message]:
         """The next request's messages: these, the reply (`echo` may change it), and more."""
         said = copy.deepcopy(self.heard[choice])
         return [*self.messages, echo(said) if echo else said, *messages]
@@ -59,10 +61,11 @@ def user(text: str) -> Message:
 class Talk:
     """A conversation at `base_url` (with `/v1`). Its `dice` choose what the script leaves open."""
 
-    def __init__(self, name: str, base_url: str, dice: random.Random, in_flight: Callable[[str], bool]) -> None:
+    def __init__(self, name: str, base_url: str, dice: random.Random) -> None:
         self.name, self.dice = name, dice
         self.turns: list[Turn] = []
-        self._in_flight = in_flight
+        self.replays: list[tuple[Turn, list[Message]]] = []
+        """Retries, and the messages with which they were answered."""
         self._bodies: dict[str, bytes] = {}
         self._http = httpx.AsyncClient(
             timeout=ASK_WITHIN_S, trust_env=False, event_hooks={"request": [self._note]}, base_url=base_url
@@ -98,9 +101,7 @@ class Talk:
         turn.body = self._bodies[turn.tag]
         return turn
 
-    async def complete(
-        self, prompt: list[int] | str, *, after: tuple[Turn, int] | None = None, **fields: Any
-    ) -> Turn:
+    async def complete(self, prompt: list[int] | str, *, after: tuple[Turn, int] | None = None, **fields: Any) -> Turn:
         """A text completion."""
         turn = self._begin([], after, None, fields)
         turn.prompt = prompt
@@ -131,24 +132,34 @@ class Talk:
                         return turn
             return turn
         asking = asyncio.ensure_future(self._http.post(CHAT.lstrip("/"), content=turn.body))
-        while not asking.done() and not self._in_flight(turn.tag):
-            await asyncio.sleep(0.002)
-        await asyncio.sleep(self.dice.random() * 0.1)
+        await asyncio.wait([asking], timeout=self.dice.uniform(0.01, 0.5))
         asking.cancel()
         await asyncio.wait([asking])
         return turn
 
-    async def again(self, turn: Turn, **headers: str) -> httpx.Response:
-        """The very same bytes once more."""
-        path = CHAT if turn.messages else "/completions"
-        return await self._http.post(path.lstrip("/"), content=turn.body, headers=headers)
+    async def ids_of_last(self) -> list[int]:
+        """Prompt and reply of the last call, as a trainer reads them."""
+        [uid, *_] = str(self._http.base_url.path).strip("/").split("/")
+        reply = await self._http.get(
+            str(self._http.base_url.copy_with(path="/pool/steps")), params={"trajectory_uid": uid}
+        )
+        last = reply.raise_for_status().json()["steps"][-1]
+        return [*last["prompt_ids"], *last["response_ids"]]
+
+    async def retry(self, turn: Turn) -> None:
+        """As the SDK asks again what it got no answer to: the first answer is expected."""
+        reply = await self._again(turn, {"x-stainless-retry-count": "1"})
+        self.replays.append((turn, [choice["message"] for choice in reply.json()["choices"]]))
 
     async def sample_again(self, turn: Turn) -> None:
         """The same bytes without any sign of a retry: another sample."""
-        reply = await self.again(turn)
-        reply.raise_for_status()
+        reply = await self._again(turn, {})
         turn.requests += 1
         _hear_again(turn, reply)
+
+    async def _again(self, turn: Turn, headers: dict[str, str]) -> httpx.Response:
+        reply = await self._http.post(CHAT.lstrip("/"), content=turn.body, headers=headers)
+        return reply.raise_for_status()
 
     def _begin(
         self, messages: list[Message], after: tuple[Turn, int] | None, change: str | None, fields: dict[str, Any]
@@ -166,7 +177,10 @@ class Talk:
 
 def _hear(turn: Turn, reply: dict[str, Any]) -> None:
     for choice in reply["choices"]:
-        turn.heard.append(choice["message"])
+        message = choice["message"]
+        if message.get("tool_calls", 0) is None:
+            del message["tool_calls"]  # the SDK says null where vLLM takes none
+        turn.heard.append(message)
         turn.finish_reasons.append(choice["finish_reason"])
         logprobs = choice.get("logprobs")
         turn.logprobs.append([one["logprob"] for one in logprobs["content"]] if logprobs else None)

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,10 @@ MODEL = "stub"
 class StubThread:
     """The stub engine in a thread; `faults` spoil the next model requests, `requests` has what came."""
 
-    def __init__(
-        self, replies: Replier | None = None, *, models: tuple[str, ...] = (MODEL,), pace_s: float = 0
-    ) -> None:
+    def __init__(self, replies: Replier | None = None, *, models: tuple[str, ...] = (MODEL,)) -> None:
         self._loop = asyncio.new_event_loop()
         small = CannedReplies(models[0], prompt_ids=12, sampled=6)
-        self.stub = EngineStub(replies or small, models=models, pace_s=pace_s)
+        self.stub = EngineStub(replies or small, models=models)
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.call(self.stub.start())
@@ -84,14 +82,17 @@ class StubThread:
 
 
 class GatewayProcess:
-    """`moor gateway` on a free port. `url` is where it answers."""
+    """`moor gateway` on a free port. `url` is where it answers; `whom`: the flags that name engines, else the stub."""
 
-    def __init__(self, stub: StubThread, db: Path, *flags: str, port: int = 0, until_ready: bool = True) -> None:
+    def __init__(
+        self, stub: StubThread, db: Path, *flags: str, whom: Sequence[str] = (), until_ready: bool = True
+    ) -> None:
         self.stub = stub
         self.db = db
         self.said: list[str] = []
         """Every line of its stderr."""
-        words = ["gateway", "--port", str(port), "--upstream", stub.url, "--db", f"sqlite:///{db}", "--json", *flags]
+        asked = whom or ("--upstream", stub.url)
+        words = ["gateway", "--port", "0", *asked, "--db", f"sqlite:///{db}", "--json", *flags]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "moorage.cli.main", *words],
             env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
@@ -167,12 +168,12 @@ class GatewayProcess:
 
 @contextlib.contextmanager
 def running_gateway(
-    folder: Path, *flags: str, replies: Replier | None = None, pace_s: float = 0, db: Path | None = None
+    folder: Path, *flags: str, replies: Replier | None = None, whom: Sequence[str] = ()
 ) -> Iterator[GatewayProcess]:
-    """A gateway and its stub, both gone at the end. `db`: the store's file, when it shall outlive this."""
-    stub = StubThread(replies, pace_s=pace_s)
+    """A gateway and its stub, both gone at the end; the store stays in `folder`."""
+    stub = StubThread(replies)
     try:
-        gateway = GatewayProcess(stub, db or folder / "gateway.db", "--upstream-timeout", "3", *flags)
+        gateway = GatewayProcess(stub, folder / "gateway.db", "--upstream-timeout", "3", *flags, whom=whom)
         try:
             yield gateway
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from moorage.errors import NotFoundError, UsageError
@@ -246,6 +247,20 @@ class ViewContract(StoreTests):
         page = await store.steps({"trajectory_uid": "t"}, 2, None)
         assert [one.step_index for one in (await store.steps({"trajectory_uid": "t"}, 2, page.next_cursor)).rows] == [2]
         assert (await store.steps({}, 6, None)).next_cursor is None
+
+    @on_store
+    async def test_marks_are_shown_and_change_no_lease(self, store, clock):
+        await finished(store, "t", "g")
+        assert await store.mark("t", 0, {"trainable": False, "tags": ["odd"]}) == {"trainable": False, "tags": ["odd"]}
+        assert await store.mark("t", 0, {"note": "why", "tags": None}) == {"trainable": False, "note": "why"}
+        (shown,) = (await store.steps({}, 10, None)).rows
+        assert shown.marks == {"trainable": False, "note": "why"}
+        (lease,) = await lease_all(store)
+        assert lease.trajectories[0]["steps"][0].marks is msgspec.UNSET
+        assert await store.mark("t", 0, {"trainable": None, "note": None}) == {}
+        assert (await store.steps({}, 10, None)).rows[0].marks is msgspec.UNSET
+        assert await refused(store.mark("t", 1, {"a": 1})) == "unknown_step"
+        assert await refused(store.mark("no", 0, {"a": 1})) == "unknown_trajectory"
 
     @on_store
     async def test_trajectories_are_paged(self, store, clock):

@@ -87,6 +87,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"step_index": -1}, "step_index"),
     ({"step_index": True}, "step_index"),
     ({"step_index": "0"}, "step_index"),
+    ({"step_index": 2**70}, "step_index"),
+    ({"policy_version": 2**70}, "policy_version"),
     ({"policy_version": 0.5}, "policy_version"),
     ({"reward": True}, "reward"),
     ({"reward": "1"}, "reward"),
@@ -303,4 +305,14 @@ def test_15_the_docs_come_from_the_gateway_alone(gateway: GatewayProcess) -> Non
     assert gateway.get("/openapi.json").json()["openapi"].startswith("3.1")
     assert gateway.get("/docs/openapi.json").json()["openapi"].startswith("3.0.")
     check_problem(gateway.get("/docs/other.js"), 404)
-    check_problem(gateway.get("/docs/..%2f__init__.py"), 404)
+    assert gateway.get("/docs/..%2f__init__.py").status_code == 404
+
+
+def test_faults_outside_model_routes_are_problems_whatever_they_are(gateway: GatewayProcess) -> None:
+    wrong_method = gateway.get("/pool/lease")
+    check_problem(wrong_method, 405)
+    assert wrong_method.headers["allow"] == "POST"
+    check_problem(gateway.get("/pool/nothing"), 404)
+    check_problem(gateway.post("/docs/swagger-ui.css"), 405)
+    check_openai(gateway.get("/v1/chat/completions"), 405)
+    check_openai(gateway.get("/sessions/create"), 405)

@@ -183,7 +183,7 @@ def test_06_model_calls_become_steps(gateway: GatewayProcess) -> None:
         reply = gateway.post(path, body)
         assert reply.status_code == 200, reply.text
         assert len(reply.json()["choices"]) == body.get("n", 1)
-        assert "token_ids" not in reply.text
+        assert 'token_ids":[' not in reply.text.replace(" ", "")
         assert reply.json()["system_fingerprint"] == "vllm-stub"
     asked = [one.json() for one in gateway.stub.requests[before:]]
     assert [one["model"] for one in asked] == ["stub"] * 3
@@ -247,7 +247,7 @@ def test_07_an_engines_5xx_is_passed_on_after_four_attempts_at_most(gateway: Gat
 @pytest.mark.parametrize("kind", ["close", "garbage", "silence", "die"])
 def test_07_an_engine_that_is_gone_or_silent(gateway: GatewayProcess, kind: Any) -> None:
     made = init(gateway)
-    gateway.stub.spoil(*(Fault(kind) for _ in range(4)))
+    gateway.stub.spoil(*(Fault(kind) for _ in range(12)))
     began = time.monotonic()
     reply = gateway.post(f"{made['path']}/v1/chat/completions", chat())
     check_openai(reply, reply.status_code)
@@ -281,7 +281,7 @@ def test_08_chunks_are_passed_as_they_come(gateway: GatewayProcess) -> None:
             came.append((time.monotonic(), line))
     said = events_of(line for _, line in came)
     assert said[-1] == "[DONE]"
-    assert "token_ids" not in "".join(said)
+    assert 'token_ids":[' not in "".join(said).replace(" ", "")
     assert streamed("\n".join(line for _, line in came))[0].strip()
     assert came[-1][0] - came[0][0] > 0.9, "they came together"
     [stored] = steps_of(gateway, made["trajectory_uid"])

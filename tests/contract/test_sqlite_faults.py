@@ -175,6 +175,34 @@ def test_a_file_that_was_moved_away_and_comes_back(tmp_path):
     asyncio.run(scenario())
 
 
+def test_a_folder_that_was_moved_away_and_comes_back(tmp_path):
+    async def scenario():
+        async with opened(tmp_path / "data" / "store.db") as store:
+            await make(store, "t")
+            for seq in range(3):
+                assert (await store.append("t", [draft("t")], {})).calls[0].seq == seq
+                (tmp_path / "data").rename(tmp_path / "away")
+                for _ in range(2):
+                    assert await refused(store.append("t", [draft("t")], {})) == "store_unavailable"
+                (tmp_path / "away").rename(tmp_path / "data")
+            await agrees(store, "t", 3)
+
+    asyncio.run(scenario())
+
+
+def test_a_link_to_the_file_is_as_good_as_the_file(tmp_path):
+    async def scenario():
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link.db").symlink_to(tmp_path / "real" / "store.db")
+        for seq in range(2):
+            async with opened(tmp_path / "link.db") as store:
+                if not seq:
+                    await make(store, "t")
+                assert (await store.append("t", [draft("t")], {})).calls[0].seq == seq
+
+    asyncio.run(scenario())
+
+
 def test_a_deleted_file_is_never_made_anew_behind_its_sessions(tmp_path):
     async def scenario():
         path = tmp_path / "store.db"

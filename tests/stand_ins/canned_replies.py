@@ -30,7 +30,7 @@ class CannedReplies:
         self.logprobs = [-rng.random() * 3 for _ in range(sampled)]
         self.words = [rng.choice(("the ", "sum ", "is ", "of ", "ten ", "and ", "one ")) for _ in range(sampled - 1)]
         self.text = "".join(self.words)
-        self._chat: dict[int, bytes] = {}
+        self._chat: dict[int, StubReply] = {}
         self._streams: dict[int, StubReply] = {}
         self._completion_events: list[bytes] = []
         around = _dump(self._completion("@")).split(b'"@"')
@@ -60,8 +60,10 @@ class CannedReplies:
 
     def _chat_reply(self, turn: int) -> StubReply:
         if turn not in self._chat:
-            self._chat[turn] = StubReply(200, _dump(self._chat_completion(self.prompt_of(turn)))).encoded()
-        return StubReply(ready=self._chat[turn], body=self._chat[turn].partition(b"\r\n\r\n")[2])
+            reply = StubReply(200, _dump(self._chat_completion(self.prompt_of(turn))))
+            reply.ready = reply.encoded()
+            self._chat[turn] = reply
+        return self._chat[turn]
 
     def _chat_completion(self, prompt: Any) -> dict[str, Any]:
         message = {"role": "assistant", "content": self.text, "refusal": None, "annotations": None, "audio": None}

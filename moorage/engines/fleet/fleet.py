@@ -195,7 +195,8 @@ class Fleet:
                     self._watch.saw(state, "broken", error.message)
                 raise
             else:
-                state.saw("answered")
+                if state.health.suspect:
+                    state.saw("answered")
                 if reply.status < 500 or len(failed) + 1 >= ATTEMPTS or not is_worth_another(reply.status):
                     return state, slots, reply
                 pause = pause_s(len(failed), reply.header(b"retry-after"))

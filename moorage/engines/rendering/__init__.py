@@ -3,14 +3,17 @@
 | file | does |
 | --- | --- |
 | tokenizer | text to ids and back, as the model's own tokenizer does, and without a dummy prefix at a seam |
+| seams, pieces | tokenizer files without their dummy prefix; the bytes that a token stands for |
 | template | the model's chat template, in a sandbox |
 | conversing | OpenAI messages in the form that templates expect |
-| sentinel | marks put in place of sampled turns, and what stands after them |
+| escaping | special tokens in what users say, as plain text |
+| sentinel | marks put in place of sampled turns, and one render around them |
 | tail | what a request adds after a sampled turn, from a short window of the conversation |
 | traits | what probes with made-up conversations tell of a template |
+| thoughts | what a model thought, where templates leave it out of earlier turns |
 | splice | the whole conversation rendered anew around sampled turns |
 | textual | prompts of text completions |
-| plan | the decision for one request |
+| ask, plan | a request, and the decision for it |
 
 Nothing here does input or output, and nothing encodes again what a model sampled.
 """

@@ -8,6 +8,7 @@
 | tool_calls[].function.arguments, JSON in a string | the object; {} when it is no object |
 | tool_calls [] | left out |
 | reasoning or reasoning_content | both, since templates differ in the name |
+| developer, for a template that does not know the word | system; all system texts are then one message, the first |
 | tools | type and function, with description and parameters null when they are missing |
 
 Any other field of a message is left out.
@@ -27,12 +28,16 @@ __all__ = ["Conversing"]
 class Conversing:
     """How one template takes its messages."""
 
-    def __init__(self, *, takes_parts: bool) -> None:
+    def __init__(self, *, takes_parts: bool, knows_developer: bool) -> None:
         self.takes_parts = takes_parts
+        self.knows_developer = knows_developer
 
     def messages(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Fresh values: what a template does to them touches nobody else's."""
-        return [self._message(message) for message in messages]
+        forms = [self._message(message) for message in messages]
+        if self.knows_developer or not any(form["role"] == "developer" for form in forms):
+            return forms
+        return _with_one_system_message(forms)
 
     def tools(self, tools: Sequence[Any]) -> list[Any]:
         """Fresh values too. What is no OpenAI tool is given as it is."""
@@ -64,6 +69,16 @@ class Conversing:
         if isinstance(content, str):
             return [{"type": "text", "text": content}]
         return [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+
+
+def _with_one_system_message(forms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    instructions = [form for form in forms if form["role"] in ("developer", "system")]
+    if len(instructions) == 1 and forms[0] is instructions[0]:
+        first = {name: value for name, value in forms[0].items() if name != "tools"}
+        return [{**first, "role": "system"}, *forms[1:]]
+    texts = [text for form in instructions if (text := _joined(form["content"]))]
+    others = [form for form in forms if form["role"] not in ("developer", "system")]
+    return [{"role": "system", "content": "\n\n".join(texts)}, *others]
 
 
 def _joined(content: Any) -> Any:

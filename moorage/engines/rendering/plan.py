@@ -32,7 +32,7 @@ from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.escaping import Escape
 from moorage.engines.rendering.sentinel import Scene, mark_of
 from moorage.engines.rendering.splice import SampledTurn, Splicer
-from moorage.engines.rendering.tail import joint, tail_ids, window_of
+from moorage.engines.rendering.tail import joint, moves_head, tail_ids, window_of
 from moorage.engines.rendering.template import ChatTemplate
 from moorage.engines.rendering.textual import text_plan
 from moorage.engines.rendering.thoughts import thinks
@@ -130,7 +130,7 @@ class _Planning:
             return self._splice(matched, covered, "tools_changed", as_rendered=False)
         if not ask.preserve_think_blocks and self._has_thoughts(matched):
             return self._splice(matched, covered, "reasoning_stripped", as_rendered=True)
-        if not self._traits.steady:
+        if not self._traits.steady or self._moves(covered):
             return self._splice(matched, covered, "template", as_rendered=False)
         tail = self._tail(covered - 1)
         if tail is None:
@@ -140,6 +140,14 @@ class _Planning:
         if off:
             return self._planned(path[: -4 * off] + pack_ids(tail[skip:]), matched, covered, "template")
         return self._planned(path + pack_ids(tail[skip:]), matched, covered, None, extends=True)
+
+    def _moves(self, covered: int) -> bool:
+        """Whether the new messages change what was rendered before; questions and results never do, probes have it."""
+        new = self._ask.messages[covered:]
+        if all(message.get("role") in ("user", "tool") for message in new):
+            return False
+        mark = mark_of(self._ask.conversation.keys[-1], covered - 1)
+        return moves_head(self._template, self._scene, self._ask.messages, covered - 1, mark=mark)
 
     def _tail(self, at: int) -> list[int] | None:
         window = window_of(self._ask.messages, at) if self._renderer.windows and self._traits.windows else None

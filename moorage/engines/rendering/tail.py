@@ -7,6 +7,7 @@ anything else is: the tail alone encodes as it does after the sampled text, what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from moorage.engines.rendering.sentinel import Scene, call_mark, content_mark
 from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["has_calls", "joint", "tail_ids", "window_of"]
+__all__ = ["has_calls", "joint", "moves_head", "tail_ids", "window_of", "without_thoughts"]
 
 MOST_OVERLAP_TOKENS = 8
 """How much of the tail a model may have written itself: the close, and with `ignore_eos` what follows it."""
+
+_AROUND_THOUGHTS = re.compile(r"</?think>|\s+")
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -57,6 +60,26 @@ def tail_ids(
         return None
     ids = encode(after)
     return ids if not ids or ids[0] in tokenizer.atomic_ids else None
+
+
+def moves_head(template: ChatTemplate, scene: Scene, messages: Messages, at: int, *, mark: str) -> bool:
+    """Whether what follows message `at` changes what stands before it: templates collect instructions at the top.
+
+    Thoughts that are left out of earlier turns do not count. True also when that cannot be told.
+    """
+    marked = call_mark(messages[at], mark) if has_calls(messages[at]) else content_mark(mark)
+    alone = Scene(tools=scene.tools, add_generation_prompt=False, extra=scene.extra, now=scene.now)
+    try:
+        now, found, _ = scene.render(template, [*messages[:at], marked, *messages[at + 1 :]]).partition(mark)
+        before, known, _ = alone.render(template, [*messages[:at], marked]).partition(mark)
+    except TemplateFault:
+        return True
+    return not (found and known) or without_thoughts(now) != without_thoughts(before)
+
+
+def without_thoughts(text: str) -> str:
+    """The text without think tags and white space, to compare what templates write around thoughts."""
+    return _AROUND_THOUGHTS.sub("", text)
 
 
 def window_of(messages: Messages, at: int) -> tuple[list[Mapping[str, Any]], int] | None:

@@ -36,7 +36,8 @@ class ChatTemplate:
             self._template = _environment().from_string(source)
         except (jinja2.TemplateError, RecursionError) as fault:
             raise TemplateFault(f"the chat template is no valid template: {fault}") from None
-        self._conversing = Conversing(takes_parts=self._takes_parts())
+        self._knows_developer = "'developer'" in source or '"developer"' in source
+        self._conversing = Conversing(takes_parts=self._takes_parts(), knows_developer=self._knows_developer)
 
     def render(
         self,
@@ -83,7 +84,7 @@ class ChatTemplate:
 
     def _takes_parts(self) -> bool:
         """Whether it reads content as a list of parts; those that do not would print the list as it is."""
-        self._conversing = Conversing(takes_parts=True)
+        self._conversing = Conversing(takes_parts=True, knows_developer=self._knows_developer)
         said = "parts" + "probe"
         try:
             text = self.render([{"role": "user", "content": said}], now=datetime(2026, 1, 1))

@@ -16,7 +16,7 @@ import tokenizers
 from moorage.capture.chain import digest
 from moorage.engines.rendering.pieces import PieceBytes
 from moorage.engines.rendering.seams import without_dummy_prefix
-from moorage.errors import PreflightError
+from moorage.errors import PreflightError, UsageError
 
 __all__ = ["Tokenizer"]
 
@@ -24,12 +24,16 @@ NAMED_SPECIALS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token
 
 
 class Tokenizer:
-    """Immutable; made by `from_json`. Ids are those of the engine that serves the same files."""
+    """Immutable; made by `from_json`. Ids are those of the engine that serves the same files.
 
-    def __init__(self, spec: dict[str, Any], config: dict[str, Any], template: str | None) -> None:
-        self._own = _build(spec)
+    Whatever encodes raises UsageError `text_not_unicode` for a text that holds half a surrogate pair.
+    """
+
+    def __init__(self, tokenizer_json: bytes, config: dict[str, Any], template: str | None) -> None:
+        spec: dict[str, Any] = json.loads(tokenizer_json)
+        self._own = _build(tokenizer_json.decode())
         seam_spec = without_dummy_prefix(spec)
-        self._seam = self._own if seam_spec is None else _build(seam_spec)
+        self._seam = self._own if seam_spec is None else _build(json.dumps(seam_spec, ensure_ascii=False))
         self._pieces = PieceBytes(self._own, spec)
         added = self._own.get_added_tokens_decoder()
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
@@ -66,7 +70,7 @@ class Tokenizer:
         PreflightError `tokenizer_unreadable`.
         """
         try:
-            return cls(json.loads(tokenizer_json), config, template)
+            return cls(tokenizer_json, config, template)
         except Exception as fault:  # the library raises bare Exception for a spec that it cannot use
             raise PreflightError(
                 f"tokenizer.json cannot be used: {fault}",
@@ -76,12 +80,11 @@ class Tokenizer:
 
     def encode_whole(self, text: str) -> list[int]:
         """[N] the ids of a prompt that begins here, as the model's own tokenizer gives them; no special ones added."""
-        ids: list[int] = self._own.encode(text, add_special_tokens=False).ids
-        return ids
+        return list(_encode(self._own, text).ids)
 
     def encode_fresh(self, text: str) -> list[int]:
         """[N] the same with the special tokens that the tokenizer adds by itself, but never two BOS."""
-        ids: list[int] = self._own.encode(text, add_special_tokens=True).ids
+        ids: list[int] = _encode(self._own, text, add_special=True).ids
         doubled = self.bos_id is not None and ids[:2] == [self.bos_id, self.bos_id]
         return ids[1:] if doubled else ids
 
@@ -94,15 +97,15 @@ class Tokenizer:
             return []
         if escape_special:
             return self._encode_plain(self._seam, text)
-        own = self._own.encode(text, add_special_tokens=False)
+        own = _encode(self._own, text)
         ids: list[int] = own.ids
         if self._seam is self._own or ids[0] in self.atomic_ids:
             return ids
         first = next((place for place, token_id in enumerate(ids) if token_id in self.atomic_ids), None)
         if first is None:
-            return list(self._seam.encode(text, add_special_tokens=False).ids)
+            return list(_encode(self._seam, text).ids)
         cut = own.offsets[first][0]
-        return list(self._seam.encode(text[:cut], add_special_tokens=False).ids) + ids[first:]
+        return list(_encode(self._seam, text[:cut]).ids) + ids[first:]
 
     def encode_between(self, text: str, *, begins: bool) -> list[int]:
         """[N] the ids of text that stands right after a special token (or begins the prompt), all of it plain text."""
@@ -139,7 +142,7 @@ class Tokenizer:
     def _encode_plain(self, by: tokenizers.Tokenizer, text: str) -> list[int]:
         by.encode_special_tokens = True
         try:
-            ids: list[int] = by.encode(text, add_special_tokens=False).ids
+            ids: list[int] = _encode(by, text).ids
         finally:
             by.encode_special_tokens = False
         return ids
@@ -149,14 +152,27 @@ class Tokenizer:
         special = next(iter(self.special_texts), None)
         if self._seam is self._own or special is None:
             return False
-        return self.encode_whole(special + "a")[1:] != self._seam.encode("a", add_special_tokens=False).ids
+        alone: list[int] = _encode(self._seam, "a").ids
+        return self.encode_whole(special + "a")[1:] != alone
 
     def _id_of(self, text: str | None) -> int | None:
         return None if text is None else self._own.token_to_id(text)
 
 
-def _build(spec: dict[str, Any]) -> tokenizers.Tokenizer:
-    built = tokenizers.Tokenizer.from_str(json.dumps(spec, ensure_ascii=False))
+def _encode(by: tokenizers.Tokenizer, text: str, *, add_special: bool = False) -> Any:
+    try:
+        return by.encode(text, add_special_tokens=add_special)
+    except (UnicodeEncodeError, TypeError):
+        # JSON can write half of a surrogate pair, which no tokenizer can read.
+        raise UsageError(
+            "the text holds half a character (a lone surrogate), which has no tokens",
+            code="text_not_unicode",
+            hint="send whole characters: UTF-8, or both halves of a \\u escape",
+        ) from None
+
+
+def _build(spec: str) -> tokenizers.Tokenizer:
+    built = tokenizers.Tokenizer.from_str(spec)
     # A file may ask for both; either would change what the model is given.
     built.no_truncation()
     built.no_padding()

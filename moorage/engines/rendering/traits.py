@@ -5,7 +5,6 @@ Nothing here is trusted alone: every session compares its first tails, and those
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from moorage.engines.rendering.sentinel import Scene
-from moorage.engines.rendering.tail import tail_ids, window_of
+from moorage.engines.rendering.tail import tail_ids, window_of, without_thoughts
 from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.tokenizer import Tokenizer
 
@@ -29,7 +28,6 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"q": {"type": "string"}}},
     },
 }
-_NOT_COMPARED = re.compile(r"</?think>|\s+")
 
 
 class Traits(msgspec.Struct, frozen=True):
@@ -53,7 +51,7 @@ def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool, wit
     closer = _closer(template, tokenizer, scene)
     openers = frozenset() if closer is not None else _openers(template, tokenizer, scene)
     end_ids = tokenizer.eos_ids | openers | ({closer} if closer is not None else set())
-    several = list(_conversations(with_tools, with_system))
+    several = list(_conversations(with_system))
     return Traits(
         closer=closer,
         openers=openers,
@@ -104,10 +102,19 @@ def _same_in_window(
 ) -> bool:
     at = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
     window = window_of(messages, at)
-    if window is None:
+    if window is None or _refused(template, scene, messages):
         return True
     whole = tail_ids(template, tokenizer, scene, messages, at, mark=MARK, end_ids=end_ids)
     return whole == tail_ids(template, tokenizer, scene, window[0], window[1], mark=MARK, end_ids=end_ids)
+
+
+def _refused(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]]) -> bool:
+    """Such conversations fail when they get there."""
+    try:
+        scene.render(template, messages)
+    except TemplateFault:
+        return True
+    return False
 
 
 def _grows(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]]) -> bool:
@@ -116,25 +123,24 @@ def _grows(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]])
     for place, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        try:
-            text = _NOT_COMPARED.sub("", scene.render(template, messages[:place]))
-        except TemplateFault:
-            return True  # such conversations fail anyway
+        if _refused(template, scene, messages[:place]):
+            return True
+        text = without_thoughts(scene.render(template, messages[:place]))
         if not text.startswith(previous):
             return False
         previous = text
     return True
 
 
-def _conversations(with_tools: bool, with_system: bool) -> Iterator[list[dict[str, Any]]]:
+def _conversations(with_system: bool) -> Iterator[list[dict[str, Any]]]:
     """Each ends with what follows an assistant's turn: a user's message, or a tool's."""
     system = [{"role": "system", "content": "s"}] if with_system else []
     for turns in (1, 2, 3, 5):
         yield [*system, *_chat(turns), {"role": "user", "content": "z"}]
-        if with_tools:
-            yield [*system, *_loop(turns)]
-            yield [*system, *_chat(turns), *_loop(2)]
-            yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
+        # Also without tools: a client may leave them out of a later request.
+        yield [*system, *_loop(turns)]
+        yield [*system, *_chat(turns), *_loop(2)]
+        yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
 
 
 def _chat(turns: int) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ BUSY_S = 10.0
 """How long a writer waits for another process's transaction."""
 
 _CHECKPOINT_PAGES = 1000
+_LOG_BYTES = 64 << 20
 _BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 Identity = tuple[tuple[int, int], ...]
@@ -31,13 +32,17 @@ class Place:
     """One SQLite file in WAL mode."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._files = tuple(Path(f"{path}{end}") for end in ("", "-wal", "-shm"))
+        self.path = Path(os.path.realpath(path))  # SQLite puts its log beside the file, not beside a link to it
+        self._files = tuple(Path(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
+        self._folder: tuple[int, ...] = ()
 
     def create(self, now: float) -> sqlite3.Connection:
         """Open the file, made when missing, with the newest schema. Raises PreflightError when it cannot be used."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            # What agents said is for its owner only; the log and its index get the mode of the file.
+            with suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             return self._open_writer(now, "rwc")
         except (OSError, sqlite3.Error) as fault:
             raise self.unusable(fault) from fault
@@ -77,9 +82,24 @@ class Place:
         return tuple((one.st_dev, one.st_ino) for one in found)
 
     def check(self, identity: Identity) -> None:
-        """Raises StoreFault unless the path leads to the same files."""
+        """Raises StoreFault unless the path leads to the same files.
+
+        Its folder tells: as long as nothing was made, moved or deleted there, one look is enough.
+        """
+        try:
+            found = self.path.parent.stat()
+        except OSError as fault:
+            raise self.fault(fault) from fault
+        folder = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if folder == self._folder:
+            return
         if self.identity() != identity:
             raise StoreFault(f"{self.path} is another file now", hint="it is opened anew; try again")
+        self._folder = folder
+
+    def doubt(self) -> None:
+        """The next check looks at the files themselves."""
+        self._folder = ()
 
     def fault(self, cause: BaseException) -> StoreFault:
         """What a user is told of an error of the file system or of SQLite."""
@@ -116,6 +136,7 @@ class Place:
             _enter_wal(db)
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             db.execute("PRAGMA cache_size = -16000")
             migrate(db, now, str(self.path))
             # An empty transaction makes the log and its index, so that their identity can be kept.

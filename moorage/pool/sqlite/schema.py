@@ -41,6 +41,10 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE TABLE pieces (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
         CREATE TABLE extras (call INTEGER PRIMARY KEY, data BLOB NOT NULL);
         CREATE TABLE blobs (digest BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE marks (
+            trajectory INTEGER NOT NULL, step_index INTEGER NOT NULL, marks BLOB NOT NULL,
+            PRIMARY KEY (trajectory, step_index)
+        ) WITHOUT ROWID;
         CREATE TABLE groups (
             id INTEGER PRIMARY KEY, channel TEXT NOT NULL, prompt_uid TEXT NOT NULL, waiting INTEGER NOT NULL,
             oldest_policy INTEGER, UNIQUE (channel, prompt_uid)

@@ -11,6 +11,7 @@ from moorage.capture.call import Call, Extras
 from moorage.capture.packing import unpack_floats, unpack_ids
 from moorage.pool.contract import Lease, Step
 from moorage.pool.sqlite.leasing import Taken
+from moorage.pool.sqlite.marking import marks_of
 from moorage.pool.sqlite.records import Prompts, read_calls, unpack
 from moorage.pool.sqlite.trajectories import KEPT, Kept, current_reward
 
@@ -50,6 +51,7 @@ class StepMaker:
             channel=str(self._kept.channel) if shown else msgspec.UNSET,
             late=call.late if shown else msgspec.UNSET,
             delivered=draft.delivered if shown else msgspec.UNSET,
+            marks=(marks_of(self._db, self._kept.id, call.step_index) if shown else {}) or msgspec.UNSET,
         )
 
     def _metadata(self, digest: bytes) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from moorage.pool.contract import (
 from moorage.pool.faults import StoreFault
 from moorage.pool.sqlite import events, leasing, pages, reading, trajectories
 from moorage.pool.sqlite.appending import INTEGERS
+from moorage.pool.sqlite.marking import mark
 from moorage.pool.sqlite.place import Place
 from moorage.pool.sqlite.readers import Readers
 from moorage.pool.sqlite.steps import leased
@@ -133,6 +134,10 @@ class SqliteStore:
             lambda transaction: leasing.nack(transaction, lease_ids, delay_s, drop, reason)
         )
         return nacked
+
+    async def mark(self, uid: str, step_index: int, marks: Mapping[str, Any]) -> dict[str, Any]:
+        marked: dict[str, Any] = await self._writer.run(lambda transaction: mark(transaction, uid, step_index, marks))
+        return marked
 
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         now = self._clock()

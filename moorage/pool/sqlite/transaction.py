@@ -167,7 +167,7 @@ class Transaction:
         self.drop_gathered()
 
     def _insert(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Many rows a statement: each statement gives the interpreter away, and a busy event loop gives it back late."""
+        """Many rows a statement: each gives the interpreter away, and a busy event loop gives it back late."""
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             marks = f"({', '.join('?' * len(some[0]))})"

@@ -224,6 +224,7 @@ class Writer:
     def _let_go(self) -> None:
         """Undo what is open and close; the next commit opens the file again."""
         self._knowledge.forget()
+        self._place.doubt()
         if self._db is None:
             return
         with suppress(sqlite3.Error):

@@ -78,6 +78,11 @@ def test_nothing_is_an_unbroken_chain():
     assert verify_chain([]) is None
 
 
+def test_a_gap_is_found_although_the_hashes_follow():
+    first = next_hash(GENESIS, 0, b"a")
+    assert verify_chain([(0, b"a", first), (2, b"c", next_hash(first, 2, b"c"))]) == 2
+
+
 @given(RECORDS)
 def test_what_was_chained_verifies(records):
     assert verify_chain(chained(records)) is None

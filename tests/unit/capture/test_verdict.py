@@ -74,6 +74,8 @@ BOUNDARIES = {
     "ids that go on": ([*CHILD_PATH, 6], None, {}, (1, 9, "exact", None)),
     "ids that part from a sample": ([1, 2, 10, 99], None, {}, (0, 3, "branch", "edited")),
     "ids that part from a prompt": ([1, 99], None, {}, ROOT),
+    "the first ids again": ([1, 2], None, {}, ROOT),
+    "later ids again": ([*ROOT_PATH, 4, 5], None, {}, (0, 5, "exact", None)),
     "ids of their own": ([99], None, {}, ROOT),
     "the template reads a turn another way": ([1, 2, 10, 12, 3, 4], 1, {"replies": 0}, (1, 3, "branch", "template")),
     "it closes turns another way": ([*ROOT_PATH, 9, 4, 5], 1, {"replies": 0}, (1, 5, "branch", "template")),

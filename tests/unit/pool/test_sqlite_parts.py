@@ -53,6 +53,18 @@ def test_a_commit_is_on_the_disk(tmp_path):
     db.close()
 
 
+def test_only_its_owner_reads_the_file(tmp_path):
+    path = tmp_path / "folder" / "store.db"
+    db = Place(path).create(0.0)
+    db.execute("INSERT INTO extras VALUES (1, 'x')")
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {
+        "store.db": 0o600,
+        "store.db-wal": 0o600,
+        "store.db-shm": 0o600,
+    }
+    db.close()
+
+
 steps = st.builds(
     step,
     st.just("t"),

@@ -147,6 +147,42 @@ def test_normalised_content_is_the_same_turn_when_the_template_sees_no_differenc
     assert (after.verdict, after.parent) == ("exact", following)
 
 
+@pytest.mark.parametrize(
+    ("name", "role", "verdict"),
+    [
+        ("deepseek", "system", "branch"),  # the template collects system messages at the top
+        ("nano", "developer", "branch"),  # and so does vLLM for a template that knows no developer
+        ("nano", "system", "exact"),
+        ("qwen3", "system", "exact"),
+        ("glm", "system", "branch"),  # its answer ended with the header of a user, and a system message follows
+    ],
+)
+def test_instructions_in_the_middle_are_in_the_prompt_wherever_the_template_puts_them(name, role, verdict):
+    one = model(name)
+    talk, messages, said = several_turns(one, system=False)
+    messages = [*messages[:-1], {"role": role, "content": "Be brief."}, messages[-1]]
+    plan = talk.plan(messages)
+    assert (plan.verdict, plan.reason) == (verdict, "template" if verdict == "branch" else None)
+    text = one.tokenizer.decode(ids_of(plan), skip_special=False)
+    assert text == one.template.render(messages)
+    assert text.count("Be brief.") == 1
+    for ids in said:
+        assert contains(ids_of(plan), ids[:-1])
+
+
+def test_a_role_token_that_ended_a_turn_gives_way_to_another_speaker():
+    """GLM ends a call with the header of its result; when a user speaks instead, that header must go."""
+    one = model("glm")
+    talk = Talk(one.renderer)
+    user, reply = {"role": "user", "content": "Look."}, {"role": "assistant", "content": "Looking."}
+    ids = letters(one, "Looking.") + one.tokenizer.encode("<|observation|>")
+    node = talk.commit([user], talk.plan([user]), ids, reply)
+    plan = talk.plan([user, reply, user])
+    path = unpack_ids(talk.tree.path(node))
+    assert ids_of(plan) == path[:-1] + one.tokenizer.encode(one.family.tail([user]))
+    assert (plan.verdict, plan.reason, plan.parent, plan.keep) == ("branch", "template", node, len(path) - 1)
+
+
 def test_a_begun_answer_is_gone_on_with():
     """As transformers and vLLM do it: the template's text up to the end of the last message."""
     one = model("qwen3")

@@ -85,6 +85,25 @@ def test_messages_have_the_form_that_vllm_gives_them():
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}", "system:a\n\nc;user:b;"),
+        ("{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{# 'developer' #}", None),
+    ],
+)
+def test_developers_are_systems_where_the_template_does_not_know_the_word(source, shown):
+    messages = [
+        {"role": "developer", "content": "a"},
+        {"role": "user", "content": "b"},
+        {"role": "system", "content": "c"},
+    ]
+    text = ChatTemplate(source).render(messages)
+    assert text == (shown or "developer:a;user:b;system:c;")
+    alone = ChatTemplate(source).render(messages[:2])
+    assert alone == ("system:a;user:b;" if shown else "developer:a;user:b;")
+
+
 def test_rendering_leaves_the_messages_as_they_are():
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     messages = [USER, {"role": "assistant", "content": None, "tool_calls": [call]}]

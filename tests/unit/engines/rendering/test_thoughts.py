@@ -133,3 +133,18 @@ def test_thinking_switched_off_between_turns_changes_only_the_next_header():
     tail = one.tokenizer.encode(one.family.tail([AGAIN]) + "<think>\n\n</think>\n\n")
     assert ids_of(after) == unpack_ids(talk.tree.path(node)) + tail[1:]
     assert after.verdict == "exact"
+
+
+@pytest.mark.parametrize("name", ["qwen3", "thinker"])
+def test_sampled_thoughts_stay_when_the_conversation_is_rendered_anew(name):
+    """Other tools: the header that began the thought stands before it again, although earlier turns show none."""
+    one, talk, node, sampled, messages = one_turn(name, "beside")
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    after = talk.plan(messages, tools=tools)
+    opening = one.tokenizer.encode("<|im_start|>assistant\n" + ("<think>\n" if name == "thinker" else ""))
+    assert contains(ids_of(after), opening + sampled)
+    if name == "thinker":  # its template writes no tools: nothing changed
+        assert (after.verdict, after.parent) == ("exact", node)
+        assert ids_of(after) == ids_of(talk.plan(messages))
+    else:
+        assert (after.verdict, after.reason) == ("branch", "tools_changed")

@@ -89,6 +89,14 @@ def test_bos_stands_once():
     assert bos not in one.encode("The fox") + one.encode_whole("The fox")
 
 
+def test_half_a_character_is_refused():
+    one = loaded("bytes")
+    for encode in (one.encode, one.encode_whole, one.encode_fresh):
+        with pytest.raises(UsageError) as caught:
+            encode("a\ud800b")
+        assert caught.value.code == "text_not_unicode"
+
+
 def test_truncation_and_padding_of_a_file_are_not_done():
     spec = json.loads(SPECS["bytes"])
     spec["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
