@@ -18,6 +18,9 @@ __all__ = ["BodyNotJson", "BodyTooLarge", "BodyWrong", "ClientGone", "Fault", "S
 
 Shape = Literal["openai", "problem"]
 
+WRONG_VALUES = frozenset(("bad_cursor", "out_of_range"))
+"""Codes of the store that mean: JSON of the wrong value."""
+
 TITLES = {
     400: "Bad request",
     401: "Not authenticated",
@@ -122,7 +125,8 @@ def _of_project(fault: MoorageError) -> Fault:
     extra = dict(fault.data or {})
     after = extra.pop("retry_after_s", 1 if fault.retryable else None)
     message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
-    return Fault(fault.http_status, message, code=fault.code, retry_after_s=after, extra=extra)
+    status = 422 if fault.code in WRONG_VALUES else fault.http_status
+    return Fault(status, message, code=fault.code, retry_after_s=after, extra=extra)
 
 
 def _openai(fault: Fault, status: int) -> dict[str, Any]:

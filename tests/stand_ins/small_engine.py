@@ -84,10 +84,10 @@ class SmallEngine:
     def __call__(self, path: str, body: bytes) -> StubReply:
         try:
             request = json.loads(body)
-            if not isinstance(request, dict):
-                raise BadRequest("the body is no object")
         except ValueError as error:
             return _error(400, f"JSON decode error: {error}")
+        if not isinstance(request, dict):
+            return _error(400, "the body is no object")
         if request.get("model") not in (None, self.model):
             return _error(404, f"The model `{request['model']}` does not exist.", "NotFoundError")
         try:

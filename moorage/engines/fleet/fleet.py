@@ -175,10 +175,7 @@ class Fleet:
         failed: list[str] = []
         fault: Unreachable | Broken | None = None
         while True:
-            state = self._choose(model, session, pin, failed)
-            if state is None and model is not None and not failed:
-                await self._watch.refresh_models(self._states)
-                state = self._choose(model, session, pin, failed)
+            state = await self._choose(model, session, pin, failed)
             if state is None:
                 raise fault or self._nobody(model, pin)
             slots = state.train if lane == "train" else state.evaluation
@@ -195,8 +192,7 @@ class Fleet:
                     self._watch.saw(state, "broken", error.message)
                 raise
             else:
-                if state.health.suspect:
-                    state.saw("answered")
+                state.saw("answered")
                 if reply.status < 500 or len(failed) + 1 >= ATTEMPTS or not is_worth_another(reply.status):
                     return state, slots, reply
                 pause = pause_s(len(failed), reply.header(b"retry-after"))
@@ -206,7 +202,17 @@ class Fleet:
                 raise fault
             await self._sleep(pause)
 
-    def _choose(
+    async def _choose(
+        self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
+    ) -> EndpointState | None:
+        """Where the next attempt goes. A model that nobody is known to serve may have been loaded just now."""
+        state = self._known_choice(model, session, pin, failed)
+        if state is None and model is not None and not failed:
+            await self._watch.refresh_models(self._states)
+            state = self._known_choice(model, session, pin, failed)
+        return state
+
+    def _known_choice(
         self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
     ) -> EndpointState | None:
         if pin is not None:

@@ -72,7 +72,7 @@ class EndpointState:
 
     def saw(self, seen: Seen, reason: str = "") -> None:
         """Something of its health was seen."""
-        if self.endpoint.health_check:
+        if self.endpoint.health_check and (seen != "answered" or self.health.suspect):
             self.health = after(self.health, seen, reason)
 
     def learn_models(self, served: Iterable[str], *, max_model_len: int | None) -> None:

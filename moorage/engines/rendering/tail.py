@@ -85,18 +85,13 @@ def without_thoughts(text: str) -> str:
 def window_of(messages: Messages, at: int) -> tuple[list[Mapping[str, Any]], int] | None:
     """A short conversation with the same tail after message `at`, and where that message is in it.
 
-    It begins as the conversation does, up to the first user's message, and goes on one turn before `at`, so that roles
-    follow each other as before. None: nothing would be left out.
+    It begins as the conversation does, up to the first user's message, and goes on with message `at`, so that the
+    roles follow each other as they may. None: nothing would be left out.
     """
     head = next((place for place in range(min(4, at)) if messages[place].get("role") == "user"), None)
-    if head is None:
+    if head is None or head + 1 >= at:
         return None
-    before = at - 1
-    while before > head and messages[before].get("role") != "assistant":
-        before -= 1
-    if before <= head + 1:
-        return None
-    return [*messages[: head + 1], *messages[before:]], at - before + head + 1
+    return [*messages[: head + 1], *messages[at:]], head + 1
 
 
 def joint(

@@ -51,7 +51,7 @@ async def init(gateway: Gateway, request: Request) -> Reply:
             prompt_uid=body.prompt_uid,
             channel=body.channel,
             metadata=body.metadata or {},
-            options={} if body.prompt_uid else {"prompt_uid": made},
+            offered_prompt_uid=None if body.prompt_uid else made,
             created_at=gateway.clock(),
         )
     )
@@ -159,8 +159,5 @@ async def _change(gateway: Gateway, live: LiveSession, change: Change) -> None:
 async def _complete(gateway: Gateway, live: LiveSession, request: Request) -> Reply:
     body = request.decode(CompleteBody, empty=b"{}")
     check_channel(body.channel)
-    made = live.trajectory.options.get("prompt_uid")
-    if live.trajectory.prompt_uid is None and made is not None:
-        await _change(gateway, live, Change(prompt_uid=made))
     live.trajectory = await gateway.store.complete(live.trajectory.uid, reward=body.reward, channel=body.channel)
     return json_reply({"status": "ok"})

@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import pytest
 
-from moorage.engines.fleet.endpoint import Endpoint
 from moorage.engines.fleet.faults import NoUpstream
 from moorage.engines.fleet.fleet import Fleet
 from moorage.engines.fleet.state import EndpointState
-from moorage.engines.wire.faults import Broken, Silent, Unreachable
-from moorage.engines.wire.origin import Origin
+from moorage.engines.wire.faults import Broken, Silent
 from moorage.errors import NotFoundError
-from tests.stand_ins.canned_replies import CannedReplies
-from tests.stand_ins.engine_stub import EngineStub, Fault
-
-CHAT = "/v1/chat/completions"
-BODY = b'{"messages":[]}'
-
-
-def stub(model: str = "stub") -> EngineStub:
-    return EngineStub(CannedReplies(model, prompt_ids=4, sampled=3), models=(model,))
-
-
-def endpoint(url: str, **fields: Any) -> Endpoint:
-    return Endpoint(origin=Origin.parse(url), base_url=url, **fields)
-
-
-@contextlib.asynccontextmanager
-async def fleet_of(*stubs: EngineStub, silence_s: float = 30, **fields: Any) -> AsyncIterator[Fleet]:
-    async with contextlib.AsyncExitStack() as stack:
-        for one in stubs:
-            await stack.enter_async_context(one)
-        fleet = Fleet([endpoint(one.url, **fields) for one in stubs], clock=time.monotonic, silence_s=silence_s)
-        await fleet.start()
-        try:
-            yield fleet
-        finally:
-            await fleet.close()
-
-
-def run(main: Callable[[], Any]) -> Any:
-    return asyncio.run(main())
-
-
-def body(state: EndpointState) -> bytes:
-    return BODY
-
-
-async def until(condition: Callable[[], bool], within_s: float = 20) -> None:
-    """Health changes by the fleet's own clock: look now and then."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.02)
+from tests.stand_ins.engine_stub import Fault
+from tests.unit.engines.fleet.fleets import CHAT, body, endpoint, fleet_of, run, stub
 
 
 class TestWhere:
@@ -260,91 +215,6 @@ class TestRetries:
                 with pytest.raises(Broken):
                     await answer.read()
                 assert (len(one.requests), fleet.states()[0].in_flight) == (1, 0)
-
-        run(main)
-
-
-class TestHealth:
-    def test_killed_out_back(self) -> None:
-        async def main() -> None:
-            one = stub()
-            async with fleet_of(one) as fleet:
-                (state,) = fleet.states()
-                await fleet.ask(CHAT, body, session="s")
-                port = one.port
-                await one.close()
-                with pytest.raises((Broken, Unreachable)):
-                    await fleet.ask(CHAT, body, session="s")
-                await until(lambda: not state.healthy)
-                began = time.monotonic()
-                with pytest.raises(NoUpstream) as caught:
-                    await fleet.ask(CHAT, body, session="s")
-                assert time.monotonic() - began < 2
-                assert (caught.value.http_status, caught.value.data) == (503, {"retry_after_s": 2})
-                with pytest.raises(NoUpstream):
-                    fleet.settle("other")
-                await one.start(port)
-                await until(lambda: state.healthy, within_s=10)
-                assert (await fleet.ask(CHAT, body, session="s"))[1].status == 200
-
-        run(main)
-
-    def test_sessions_move_when_their_home_is_out_and_pinned_ones_do_not(self) -> None:
-        async def main() -> None:
-            one, two = stub(), stub()
-            async with fleet_of(one, two) as fleet:
-                first, second = fleet.states()
-                fleet.settle("pinned", pin=one.url)
-                fleet.settle("free")
-                fleet.settle("also free")
-                assert fleet.home("also free") is first or fleet.home("free") is second
-                await one.close()
-                await until(lambda: not first.healthy)
-                for name in ("free", "also free"):
-                    assert (await fleet.ask(CHAT, body, session=name))[0] is second
-                    assert fleet.home(name) is second
-                with pytest.raises(NoUpstream):
-                    await fleet.ask(CHAT, body, session="pinned")
-                with pytest.raises(NoUpstream):
-                    await fleet.ask(CHAT, body, pin=one.url)
-                assert (first.sessions, second.sessions) == (1, 2)
-
-        run(main)
-
-    def test_one_that_is_down_at_the_start_is_known_to_be(self) -> None:
-        async def main() -> None:
-            async with fleet_of() as fleet:
-                with pytest.raises(NoUpstream, match="configured"):
-                    await fleet.ask(CHAT, body)
-                await fleet.replace([endpoint("http://127.0.0.1:1/v1")])
-                (state,) = fleet.states()
-                assert not state.healthy
-                assert state.health.reason is not None
-
-        run(main)
-
-    def test_an_unhealthy_reply_three_times(self) -> None:
-        async def main() -> None:
-            one = stub()
-            async with fleet_of(one) as fleet:
-                (state,) = fleet.states()
-                one.healthy = False
-                await until(lambda: not state.healthy)
-                assert state.health.reason == "/health answers 503"
-                one.healthy = True
-                await until(lambda: state.healthy)
-
-        run(main)
-
-    def test_without_health_checks_it_is_never_out(self) -> None:
-        async def main() -> None:
-            one = stub()
-            async with fleet_of(one, health_check=False) as fleet:
-                await one.close()
-                for _ in range(2):
-                    with pytest.raises((Unreachable, Broken)):
-                        await fleet.ask(CHAT, body)
-                assert fleet.states()[0].healthy
 
         run(main)
 

@@ -49,7 +49,7 @@ def test_the_tail_from_a_window_is_the_tail_of_the_whole(family, steps, system):
     window = window_of(messages, at)
     if window is None:
         return
-    assert len(window[0]) <= 7
+    assert len(window[0]) <= 4
     assert window[0][window[1]] is messages[at]
     both = [
         tail_ids(one.template, one.tokenizer, scene, said, place, mark=MARK, end_ids=traits.end_ids)
