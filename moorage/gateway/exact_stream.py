@@ -46,7 +46,7 @@ async def frames(
         body = _body(call, generation)
         await to_its_end(commit(call.gateway, call.live, asked, generation, placed, body=body))
         call.live.known = known.plus(generation.choices[0].ids)
-        for out in chunks.ends(generation, held=held):
+        for out in chunks.ends(generation, capture.finish(), held=held):
             yield out
     except MoorageError as fault:
         settled = True
@@ -117,9 +117,12 @@ class _Chunks:
                 out.append(self._frame(index, said))
         return out
 
-    def ends(self, generation: Generation, *, held: bool) -> list[bytes]:
-        """What was held back, the finish reasons, usage when asked for, and `[DONE]`."""
-        out: list[bytes] = []
+    def ends(self, generation: Generation, last: list[bytes], *, held: bool) -> list[bytes]:
+        """What was held back, the finish reasons, usage when asked for, and `[DONE]`.
+
+        `last`: the engine's terminal events, which may have text: its last token's, or all that it gave at once.
+        """
+        out = [one for raw in last for one in self.texts(raw, held=held)]
         logprobs = chat_logprobs(self._call, generation)
         for position, choice in enumerate(generation.choices):
             if held:

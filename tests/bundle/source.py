@@ -27,12 +27,20 @@ def variables_read(*folders: str) -> set[str]:
     return found - COMMON_VARIABLES
 
 
-def error_codes() -> dict[str, set[int]]:
-    """Error code → the exit statuses of the classes that it is raised with, as far as they can be read."""
+SERVED = tuple(f"moorage/{folder}" for folder in ("capture", "engines", "pool", "gateway"))
+"""Folders whose errors are told over HTTP."""
+
+
+def error_codes(*, served: bool) -> dict[str, set[int]]:
+    """Error code → the exit statuses of the classes that it is raised with, as far as they can be read.
+
+    `served`: those that the gateway tells over HTTP, else those of commands.
+    """
     found: dict[str, set[int]] = {}
-    for node in _nodes("moorage"):
+    folders = [str(path.relative_to(ROOT)) for path in (ROOT / "moorage").iterdir()]
+    for node in _nodes(*(folder for folder in folders if (folder in SERVED) == served)):
         for code, name in _codes_in(node):
-            error = getattr(errors, name, None)
+            error = getattr(errors, name, None) if name in errors.__all__ else None
             found.setdefault(code, set()).update({error.exit_status} if error else set())
     return found
 
@@ -91,5 +99,6 @@ def _is_environ(node: ast.expr) -> bool:
 
 def _nodes(*folders: str) -> Iterator[ast.AST]:
     for folder in folders:
-        for file in sorted((ROOT / folder).rglob("*.py")):
+        place = ROOT / folder
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place] * (place.suffix == ".py"):
             yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))

@@ -6,9 +6,11 @@ Token ids are unpacked with `array`, prompts are joined by the record's own word
 from __future__ import annotations
 
 import asyncio
+import json
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from moorage.capture.call import Draft
 from moorage.capture.chain import verify_chain
@@ -29,6 +31,8 @@ class StoredCall:
     """[P], its parents' tokens included."""
     completion: list[int]
     logprobs: list[float] | None
+    reply: Any
+    """The message as the record has it; of a text completion its text."""
 
     @property
     def path(self) -> list[int]:
@@ -71,7 +75,9 @@ async def _ledger(store: SqliteStore, uid: str, findings: Findings) -> Ledger | 
     findings.count("hash chains verified", int(broken is None))
     paths: list[list[int]] = []
     calls = []
-    for place, call in enumerate(await store.calls(uid)):
+    stored = await store.calls(uid)
+    extras = await store.extras(uid, [call.seq for call in stored])
+    for place, call in enumerate(stored):
         record = call.record
         findings.check(call.seq == place, f"{uid}: call {place} has seq {call.seq}")
         kept = [] if record.parent is None else paths[record.parent][: record.keep]
@@ -79,7 +85,8 @@ async def _ledger(store: SqliteStore, uid: str, findings: Findings) -> Ledger | 
         prompt, completion = kept + _ids(record.delta), _ids(record.completion)
         logprobs = None if record.logprobs is None else list(array("d", record.logprobs))
         paths.append(prompt + completion)
-        calls.append(StoredCall(place, record, prompt, completion, logprobs))
+        reply = json.loads(extras.get(call.seq) or b"{}").get("reply")
+        calls.append(StoredCall(place, record, prompt, completion, logprobs, reply))
     return Ledger(trajectory, calls)
 
 

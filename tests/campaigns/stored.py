@@ -65,7 +65,7 @@ class Comparison:
             report = self._said.take(turn.tag, call.prompt, partial(_same, call))
             if not findings.check(report is not None, f"{turn.tag}: call {call.seq} is not what the engine said"):
                 continue
-            self._count(call)
+            self._count(turn, call)
             sent = report.sent if report is not None else None
             findings.check(sent is None or sent == call.prompt, f"{turn.tag}: other ids were sent than stored")
             fault = unexplained(turn, call, self._of_turn, self._talk.turns, self._ledger)
@@ -73,12 +73,13 @@ class Comparison:
             findings.check(fault is None, f"{fault}")
         self._check_heard(turn, calls)
 
-    def _count(self, call: StoredCall) -> None:
+    def _count(self, turn: Turn, call: StoredCall) -> None:
         record, findings = call.record, self._findings
         findings.count("calls equal to the engine's report, id for id, logprob for logprob")
         findings.count("prompt ids compared", len(call.prompt))
         findings.count("sampled ids and logprobs compared", len(call.completion))
-        findings.count(f"{record.mode}: {record.verdict}{' ' + record.reason if record.reason else ''}")
+        why = f" {record.reason} (the script: {turn.change or 'nothing changed'})" if record.reason else ""
+        findings.count(f"{record.mode}: {record.verdict}{why}")
         findings.check(record.delivered, f"{self._talk.name}: call {call.seq} is not delivered")
 
     def _check_heard(self, turn: Turn, calls: Sequence[StoredCall]) -> None:
@@ -87,6 +88,10 @@ class Comparison:
             text = f"{heard.get('content')}{heard.get('reasoning')}"
             ours = call.record.mode == "exact"  # else the text is the engine's, passed on as it is
             findings.check("<|im_" not in text or not ours, f"{turn.tag}: special tokens in {text!r}")
+            kept = call.reply if isinstance(call.reply, dict) else {"content": call.reply}
+            same = _told(heard) == _told(kept)
+            findings.check(same, f"{turn.tag}: the client heard {heard}, the record says {kept}")
+            findings.count("replies heard as they are recorded", int(same))
             shown = turn.logprobs[place]
             findings.check(shown is None or shown == call.logprobs, f"{turn.tag}: the client was shown other logprobs")
             asked = turn.fields.get("logprobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from tests.bundle.checkout import ROOT, codes, section, table_rows
 from tests.bundle.test_documents import flags_of
 from tests.contract.gateway_process import GatewayProcess, running_gateway
 
+WEAKNESSES = table_rows((ROOT / "docs/gateway-weaknesses.md").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/gateway.md").read_text(encoding="utf-8")
 MARK = "--- end of a block ---"
 
@@ -101,3 +103,30 @@ def test_the_metrics_exist(gateway: GatewayProcess) -> None:
     for row in table_rows(section(PAGE, "Metrics and logs")):
         [name] = codes(row[0])
         assert re.search(rf"^# TYPE {name.removesuffix('_total')}(_total)? ", told, re.MULTILINE), name
+
+
+def test_every_weakness_has_its_row() -> None:
+    assert [row[0] for row in WEAKNESSES] == [*(f"W{number}" for number in range(1, 41)), *map(str, range(1, 16))]
+
+
+@pytest.mark.parametrize("row", WEAKNESSES, ids=[row[0] for row in WEAKNESSES])
+def test_an_answer_to_a_weakness_is_shown_by_tests_that_exist(row: list[str]) -> None:
+    _, weakness, answer, shown_by = row
+    assert weakness.endswith(".")
+    assert answer.endswith(".")
+    named = codes(shown_by)
+    assert named, "no test shows it"
+    for name in named:
+        file, _, test = name.partition("::")
+        assert test in named_tests(ROOT / file), name
+
+
+def named_tests(file: Path) -> set[str]:
+    """`test_name` and `TestClass::test_name` of one file."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        inner = node.body if isinstance(node, ast.ClassDef) else [node]
+        prefix = f"{node.name}::" if isinstance(node, ast.ClassDef) else ""
+        functions = (one for one in inner if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef))
+        found |= {prefix + one.name for one in functions if one.name.startswith("test_")}
+    return found

@@ -140,6 +140,14 @@ def test_a_stop_string_is_not_in_the_content(gateway: GatewayProcess, session: s
         assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "two")
 
 
+def test_a_schema_reaches_the_engine(gateway: GatewayProcess, session: str) -> None:
+    schema = {"type": "object", "properties": {"sum": {"type": "integer"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}}
+    ask(gateway, session, [USER], response_format=wanted)
+    asked = gateway.stub.requests[-1].json()
+    assert asked.get("response_format") == wanted or asked["structured_outputs"] == {"json": schema}
+
+
 def test_a_truncated_turn_is_extended(gateway: GatewayProcess, session: str) -> None:
     [choice] = ask(gateway, session, [USER], max_tokens=3)["choices"]
     assert choice["finish_reason"] == "length"

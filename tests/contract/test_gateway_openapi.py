@@ -159,7 +159,7 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
 
 
 def _unreadable(gateway: GatewayProcess) -> dict[str, Call]:
-    """Bodies that are no JSON; without a body a uid or cursor that is none."""
+    """Bodies that are no JSON; without a body a uid that is none."""
     calls, made = {}, init(gateway)
     [session] = _sessions(gateway, 1)
     for method, path, operation in operations():
@@ -168,11 +168,7 @@ def _unreadable(gateway: GatewayProcess) -> dict[str, Call]:
             calls[operation["operationId"]] = Call(method, path.format(uuid=session, **uids), b"{")
         elif "{uuid}" in path:
             calls[operation["operationId"]] = Call(method, path.format(uuid="a%21b"))
-    return {
-        **calls,
-        "pool_steps": Call("GET", "/pool/steps?cursor=none"),
-        "pool_trajectories": Call("GET", "/pool/trajectories?cursor=none"),
-    }
+    return calls
 
 
 def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
@@ -189,7 +185,7 @@ def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
         "lease": Call("POST", "/pool/lease", {"n_rollouts": 0}),
         "init_trajectory": Call("POST", "/init_trajectory", {"metadata": 3}),
         "pool_stats": Call("GET", "/pool/stats?n_rollouts=0"),
-        "pool_steps": Call("GET", "/pool/steps?limit=0"),
+        "pool_steps": Call("GET", "/pool/steps?cursor=none"),
         "pool_trajectories": Call("GET", "/pool/trajectories?limit=0"),
         "pool_events": Call("GET", "/pool/events?cursor=x"),
     }

@@ -199,6 +199,15 @@ def test_unknown_fields_pass_both_ways(gateway: GatewayProcess, place: Place) ->
     assert said.system_fingerprint == "vllm-stub"
 
 
+def test_a_named_tool_reaches_the_engine(gateway: GatewayProcess, place: Place) -> None:
+    tools: Any = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+    named: Any = {"type": "function", "function": {"name": "add"}}
+    for choice in (named, "required", "auto"):
+        place.client().chat.completions.create(model="stub", messages=SAID, tools=tools, tool_choice=choice)
+        asked = gateway.stub.requests[-1].json()
+        assert (asked["tools"], asked["tool_choice"]) == (tools, choice)
+
+
 def test_turns_of_a_session_extend_each_other(gateway: GatewayProcess) -> None:
     uid = gateway.post("/sessions/create", {}).json()["uuid"]
     client = OpenAI(base_url=f"{gateway.url}/{uid}/v1", api_key="none")

@@ -150,7 +150,9 @@ def test_04_the_first_step_fixes_the_channel(gateway: GatewayProcess) -> None:
     check_problem(submit(gateway, step(uid, 1), channel="two"), 409)
     check_problem(gateway.post(f"/complete_trajectory/{uid}", {"channel": "two"}), 409)
     assert submit(gateway, step(uid, 1)).status_code == 200
+    assert gateway.post(f"/complete_trajectory/{uid}", {"reward": 1}).status_code == 200
     assert {one["channel"] for one in steps_of(gateway, uid)} == {"three"}
+    assert row_of(gateway, uid)["state"] == "complete"
     plain = fresh()
     assert submit(gateway, step(plain)).status_code == 200
     assert row_of(gateway, plain)["channel"] == "train"

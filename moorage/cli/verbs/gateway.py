@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--session-ttl", metavar="S", type=positive_duration_s, help="end sessions idle for longer")
     how.add_argument("--max-sessions", metavar="N", type=_positive, default=100_000, help="open at once (100000)")
     how.add_argument("--max-body-bytes", metavar="N", type=_positive, default=64 << 20, help="of a request (64 MiB)")
+    how.add_argument(
+        "--escape-special", action="store_true", help="encode the text of special tokens in a user's words as plain text"
+    )
     how.add_argument("--compat", metavar="claw", help="claw: accept unknown trajectories, as Claw-R1 does")
     how.add_argument("--reply", metavar="full", help="full: leave ids that only the gateway asked for in replies")
     how.add_argument("--access-log", action="store_true", help="a line for every request")
@@ -108,6 +111,7 @@ def _settings(args: argparse.Namespace, plane: Plane) -> Settings:
         pool_max_attempts=args.pool_max_attempts,
         compat_claw=args.compat == "claw",
         full_reply=args.reply == "full",
+        escape_special=args.escape_special,
         session_ttl_s=args.session_ttl,
         max_sessions=args.max_sessions,
         max_body_bytes=args.max_body_bytes,

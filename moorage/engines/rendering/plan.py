@@ -78,9 +78,10 @@ class Renderer:
         """The prompt of a text completion (`moorage.engines.rendering.textual`)."""
         return text_plan(self.tokenizer, tree, prompt, prompt_limit=prompt_limit)
 
-    def traits(self, ask: PromptAsk) -> Traits:
-        """What is known of the template for requests like this one."""
-        return self._traits[bool(ask.tools), ask.messages[0].get("role") in ("system", "developer")]
+    def traits(self, ask: PromptAsk, new: Sequence[Mapping[str, Any]] = ()) -> Traits:
+        """What is known of the template for requests like this one, which adds `new` messages."""
+        with_tools = bool(ask.tools) or any(message.get("role") == "tool" for message in new)
+        return self._traits[with_tools, ask.messages[0].get("role") in ("system", "developer")]
 
     @property
     def windows(self) -> bool:
@@ -124,6 +125,7 @@ class _Planning:
 
     def _continue(self, matched: Node, covered: int) -> PromptPlan:
         ask = self._ask
+        self._traits = self._renderer.traits(ask, ask.messages[covered:])
         if covered == len(ask.messages) and ask.continue_final_message:
             return self._reopen(matched, covered)
         if matched.tools_digest != self._tools:
@@ -150,7 +152,8 @@ class _Planning:
         return moves_head(self._template, self._scene, self._ask.messages, covered - 1, mark=mark)
 
     def _tail(self, at: int) -> list[int] | None:
-        window = window_of(self._ask.messages, at) if self._renderer.windows and self._traits.windows else None
+        turns = self._traits.window if self._renderer.windows else None
+        window = None if turns is None else window_of(self._ask.messages, at, turns)
         if window is None:
             return self._tail_of(self._ask.messages, at)
         short = self._tail_of(*window)

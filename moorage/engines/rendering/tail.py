@@ -82,16 +82,23 @@ def without_thoughts(text: str) -> str:
     return _AROUND_THOUGHTS.sub("", text)
 
 
-def window_of(messages: Messages, at: int) -> tuple[list[Mapping[str, Any]], int] | None:
+def window_of(messages: Messages, at: int, turns_before: int) -> tuple[list[Mapping[str, Any]], int] | None:
     """A short conversation with the same tail after message `at`, and where that message is in it.
 
-    It begins as the conversation does, up to the first user's message, and goes on with message `at`, so that the
-    roles follow each other as they may. None: nothing would be left out.
+    It begins as the conversation does, up to the first user's message, and goes on `turns_before` assistant's turns
+    before `at`, so that roles follow each other as they did. None: nothing would be left out.
     """
     head = next((place for place in range(min(4, at)) if messages[place].get("role") == "user"), None)
-    if head is None or head + 1 >= at:
+    if head is None:
         return None
-    return [*messages[: head + 1], *messages[at:]], head + 1
+    first = at
+    for _ in range(turns_before):
+        first -= 1
+        while first > head and messages[first].get("role") != "assistant":
+            first -= 1
+    if first <= head + 1:
+        return None
+    return [*messages[: head + 1], *messages[first:]], at - first + head + 1
 
 
 def joint(

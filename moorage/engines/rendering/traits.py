@@ -28,6 +28,8 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"q": {"type": "string"}}},
     },
 }
+MOST_TURNS = (0, 1, 2)
+"""Windows that are tried, the shortest first."""
 
 
 class Traits(msgspec.Struct, frozen=True):
@@ -39,25 +41,30 @@ class Traits(msgspec.Struct, frozen=True):
     """Without a closer: the tokens that begin the next speaker's turn."""
     end_ids: frozenset[int]
     """What ends a turn: the tokenizer's end tokens, the closer and the openers."""
-    windows: bool
-    """A tail rendered from a window is the tail of the full render."""
+    window: int | None
+    """How many turns before the sampled one a window needs for its tail to be that of the full render; None: all."""
     steady: bool
     """What was rendered before stays as it is when the conversation grows, think blocks apart."""
 
 
 def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool, with_system: bool) -> Traits:
-    """Render made-up conversations and see."""
-    scene = Scene(tools=[TOOL] if with_tools else None, now=PROBE_TIME)
-    closer = _closer(template, tokenizer, scene)
-    openers = frozenset() if closer is not None else _openers(template, tokenizer, scene)
+    """Render made-up conversations and see. With tools, those that a later request leaves out are probed too."""
+    scenes = [Scene(tools=[TOOL], now=PROBE_TIME)] if with_tools else []
+    scenes.append(Scene(now=PROBE_TIME))
+    closer = _closer(template, tokenizer, scenes[0])
+    openers = frozenset() if closer is not None else _openers(template, tokenizer, scenes[0])
     end_ids = tokenizer.eos_ids | openers | ({closer} if closer is not None else set())
-    several = list(_conversations(with_system))
+    several = [(scene, one) for scene in scenes for one in _conversations(with_tools, with_system)]
+
+    def same(turns: int) -> bool:
+        return all(_same_in_window(template, tokenizer, scene, one, turns, end_ids) for scene, one in several)
+
     return Traits(
         closer=closer,
         openers=openers,
         end_ids=end_ids,
-        windows=all(_same_in_window(template, tokenizer, scene, one, end_ids) for one in several),
-        steady=all(_grows(template, scene, one) for one in several),
+        window=next(filter(same, MOST_TURNS), None),
+        steady=all(_grows(template, scene, one) for scene, one in several),
     )
 
 
@@ -98,10 +105,11 @@ def _same_in_window(
     tokenizer: Tokenizer,
     scene: Scene,
     messages: list[dict[str, Any]],
+    turns: int,
     end_ids: frozenset[int],
 ) -> bool:
     at = max(place for place, message in enumerate(messages) if message["role"] == "assistant")
-    window = window_of(messages, at)
+    window = window_of(messages, at, turns)
     if window is None or _refused(template, scene, messages):
         return True
     whole = tail_ids(template, tokenizer, scene, messages, at, mark=MARK, end_ids=end_ids)
@@ -132,15 +140,15 @@ def _grows(template: ChatTemplate, scene: Scene, messages: list[dict[str, Any]])
     return True
 
 
-def _conversations(with_system: bool) -> Iterator[list[dict[str, Any]]]:
+def _conversations(with_tools: bool, with_system: bool) -> Iterator[list[dict[str, Any]]]:
     """Each ends with what follows an assistant's turn: a user's message, or a tool's."""
     system = [{"role": "system", "content": "s"}] if with_system else []
     for turns in (1, 2, 3, 5):
         yield [*system, *_chat(turns), {"role": "user", "content": "z"}]
-        # Also without tools: a client may leave them out of a later request.
-        yield [*system, *_loop(turns)]
-        yield [*system, *_chat(turns), *_loop(2)]
-        yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
+        if with_tools:
+            yield [*system, *_loop(turns)]
+            yield [*system, *_chat(turns), *_loop(2)]
+            yield [*system, *_chat(1), *_loop(turns), {"role": "assistant", "content": "b"}, *_chat(turns)[:-1]]
 
 
 def _chat(turns: int) -> list[dict[str, Any]]:

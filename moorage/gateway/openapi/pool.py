@@ -69,7 +69,7 @@ def _read() -> dict[str, Any]:
                 "pool_steps",
                 json_of("A page.", ref("StepPage")),
                 parameters=(channel, *uids, version, *paged),
-                faults=(400, 422, 503),
+                faults=(422, 503),
             )
         },
         "/pool/trajectories": {
@@ -78,7 +78,7 @@ def _read() -> dict[str, Any]:
                 "pool_trajectories",
                 json_of("A page.", ref("TrajectoryPage")),
                 parameters=(channel, *uids, state, *paged),
-                faults=(400, 422, 503),
+                faults=(422, 503),
             )
         },
         "/pool/events": {

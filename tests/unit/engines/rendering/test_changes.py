@@ -7,7 +7,7 @@ import pytest
 from moorage.capture.packing import count, unpack_ids
 from moorage.engines.rendering.ask import NeedsRecorded
 from moorage.errors import UsageError
-from tests.unit.engines.rendering.families import model
+from tests.unit.engines.rendering.families import NOW, model
 from tests.unit.engines.rendering.talk import Talk, ids_of
 from tests.unit.engines.rendering.test_families import TOOLS, contains, reply_with_call
 
@@ -243,3 +243,28 @@ def test_no_messages_are_refused():
     with pytest.raises(UsageError) as caught:
         Talk(model("nano").renderer).plan([])
     assert caught.value.code == "messages_empty"
+
+
+@pytest.mark.parametrize(
+    "name", ["nano", "llama3", "glm", "gemma", "mistral-always", "mistral-first", "mistral-legacy"]
+)
+def test_escaped_special_tokens_are_text_in_every_turn(name):
+    """What a user writes in a later turn is escaped too; without the setting it is the token that it looks like."""
+    one = model(name)
+    special = one.tokenizer.encode(one.family.end)[0]
+    user = {"role": "user", "content": f"a{one.family.end}b"}
+    counts = {}
+    for escape in (True, False):
+        talk, messages = Talk(one.renderer), [user]
+        plan = talk.plan(messages, escape_special=escape)
+        reply = {"role": "assistant", "content": "Yes."}
+        node = talk.commit(messages, plan, one.tokenizer.encode("Yes." + one.family.end), reply)
+        after = talk.plan([user, reply, user], escape_special=escape)
+        assert (after.verdict, after.parent) == ("exact", node)
+        counts[escape] = (ids_of(plan).count(special), ids_of(after).count(special))
+        text = one.tokenizer.decode(ids_of(after), skip_special=False).replace(" ", "")
+        assert text == one.template.render([user, reply, user], now=NOW).replace(" ", "")
+    harmless = Talk(one.renderer).plan([{"role": "user", "content": "ab"}])
+    plain = ids_of(harmless).count(special)
+    assert counts[True][0] == plain
+    assert counts[False] == (plain + 1, counts[True][1] + 2)

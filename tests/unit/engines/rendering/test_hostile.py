@@ -64,6 +64,19 @@ def test_what_a_template_writes_between_an_answer_and_its_close_is_not_proven():
     assert plans[-1].reason == "unproven_tail"
 
 
+def test_turns_without_proven_ends_are_text_when_the_conversation_is_rendered_anew():
+    """A template that counts, and ends an answer with a line: nothing sampled can be left as it is."""
+    close = "{{ '\\n' if m.role == 'assistant' }}<|im_end|>{% endfor %}<|im_start|>"
+    one = renderer("{{ messages | length }}{% for m in messages %}<|im_start|>{{ m.role }} {{ m.content }}" + close)
+    talk = Talk(one)
+    letters = [token for letter in "The fox" for token in one.tokenizer.encode(letter)]
+    reply = {"role": "assistant", "content": "The fox"}
+    talk.commit([USER], talk.plan([USER]), letters, reply, finish="length")
+    plan = talk.plan([USER, reply, USER])
+    assert (plan.verdict, plan.reason) == ("branch", "template")
+    assert ids_of(plan) == one.tokenizer.encode_whole(one.template.render([USER, reply, USER]))
+
+
 def test_a_template_that_looks_far_back_is_rendered_whole_from_the_start():
     """The probes see that a tail from a window is another one."""
     source = (
@@ -73,7 +86,7 @@ def test_a_template_that_looks_far_back_is_rendered_whole_from_the_start():
     )
     one = renderer(source)
     _, messages, plans = turns(one, 7)
-    assert not one.traits(Talk(one).ask(messages)).windows
+    assert one.traits(Talk(one).ask(messages)).window is None
     assert {plan.verdict for plan in plans[1:]} == {"exact"}
     assert ids_of(plans[-1]) == one.tokenizer.encode_whole(one.template.render(messages))
 
@@ -88,7 +101,7 @@ def test_a_template_that_waits_for_a_word_is_found_out_by_the_sessions_own_check
         "<|im_start|>assistant{{ ' seen' if ns.seen }}"
     )
     one = renderer(source)
-    assert one.traits(Talk(one).ask([USER])).windows
+    assert one.traits(Talk(one).ask([USER])).window == 0
     talk, messages = Talk(one), [USER]
     for at in range(12):
         plan = talk.plan(messages)

@@ -74,6 +74,19 @@ def test_what_is_left_of_a_turn_without_its_thoughts_stays_as_sampled(name):
     assert tokenizer.decode(ids_of(after), skip_special=False) == tokenizer.decode(whole, skip_special=False)
 
 
+def test_an_answer_that_the_template_trims_is_as_the_template_has_it():
+    """The sampled spaces are not in the render, so the sampled ids cannot be either."""
+    one = model("glm")
+    talk = Talk(one.renderer)
+    plan = talk.plan([USER], preserve_think_blocks=False)
+    sampled = one.tokenizer.encode("<think>\nx\n</think>\nThe fox.  \n" + one.family.end)
+    reply = {"role": "assistant", "content": "The fox.  \n", "reasoning": "x"}
+    talk.commit([USER], plan, sampled, reply)
+    after = talk.plan([USER, reply, AGAIN], preserve_think_blocks=False)
+    assert ids_of(after) == one.whole([USER, reply, AGAIN])
+    assert (after.verdict, after.reason) == ("branch", "reasoning_stripped")
+
+
 def test_thoughts_that_the_template_keeps_are_no_branch():
     """Qwen3 keeps the thoughts of a tool loop, nano keeps all; nothing changes then, and the verdict is exact."""
     for name in ("nano", "qwen3"):
