@@ -77,4 +77,5 @@ def _own(name: str) -> bytes:
 def _swagger(name: str) -> bytes:
     from swagger_ui_bundle import swagger_ui_path
 
-    return (swagger_ui_path / name).read_bytes()
+    content: bytes = (swagger_ui_path / name).read_bytes()
+    return content

@@ -26,7 +26,7 @@ from moorage.gateway.passthrough import note_conversation
 from moorage.gateway.reading import ChatRead
 from moorage.gateway.recorded import recorded_messages
 from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.saying import chat_logprobs, needs_parser, say
+from moorage.gateway.saying import needs_parser, say, shown_logprobs
 from moorage.gateway.upstream import learning_of_ids, refuse_error, relay_error
 from moorage.gateway.whole import whole_reply
 
@@ -52,7 +52,7 @@ async def answer(call: ModelCall) -> Reply | Stream:
     generation = await _generate(call, known)
     spoken = [await say(call, choice) for choice in generation.choices]
     generation = msgspec.structs.replace(generation, choices=tuple(spoken))
-    body = whole_reply(call, generation, logprobs=chat_logprobs(call, generation), extra=call.extra_fields())
+    body = whole_reply(call, generation, logprobs=shown_logprobs(call, generation), extra=call.extra_fields())
     await commit(call.gateway, call.live, asked, generation, placed(call.gateway, plan), body=body)
     call.live.known = known.plus(generation.choices[0].ids)
     return Reply(200, body)

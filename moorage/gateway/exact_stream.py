@@ -18,7 +18,7 @@ from moorage.errors import FailedError, MoorageError
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
 from moorage.gateway.commit import Asked, Placed, commit, to_its_end
-from moorage.gateway.saying import chat_logprobs, finish_of, needs_parser, say
+from moorage.gateway.saying import finish_of, needs_parser, say, shown_logprobs
 from moorage.gateway.sse import DONE, error_frame, frame
 from moorage.gateway.whole import usage_of, whole_reply
 
@@ -74,7 +74,7 @@ async def _spoken(call: ModelCall, known: Known, generation: Generation) -> Gene
 
 
 def _body(call: ModelCall, generation: Generation) -> bytes:
-    return whole_reply(call, generation, logprobs=chat_logprobs(call, generation), extra=call.extra_fields())
+    return whole_reply(call, generation, logprobs=shown_logprobs(call, generation), extra=call.extra_fields())
 
 
 async def _keep_undelivered(call: ModelCall, asked: Asked, placed: Placed, capture: CaptureStream) -> None:
@@ -123,7 +123,7 @@ class _Chunks:
         `last`: the engine's terminal events, which may have text: its last token's, or all that it gave at once.
         """
         out = [one for raw in last for one in self.texts(raw, held=held)]
-        logprobs = chat_logprobs(self._call, generation)
+        logprobs = shown_logprobs(self._call, generation)
         for position, choice in enumerate(generation.choices):
             if held:
                 out.extend(self._frame(choice.index, {"delta": delta}) for delta in _deltas(choice))

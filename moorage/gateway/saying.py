@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from moorage.gateway.call import ModelCall
 if TYPE_CHECKING:
     from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["chat_logprobs", "finish_of", "needs_parser", "say"]
+__all__ = ["finish_of", "needs_parser", "say", "shown_logprobs"]
 
 
 async def say(call: ModelCall, choice: Sampled) -> Sampled:
@@ -56,12 +57,14 @@ def needs_parser(call: ModelCall) -> bool:
     return call.tool_parser is not None or call.reasoning_parser is not None
 
 
-def chat_logprobs(call: ModelCall, generation: Generation) -> list[Any] | None:
-    """`logprobs` of each choice as chat has it; None: not asked for."""
+def shown_logprobs(call: ModelCall, generation: Generation) -> list[Any] | None:
+    """`logprobs` of each choice as chat or text completions have it; None: not asked for."""
     renderer = call.gateway.renderer
-    if not isinstance(call.ask, ChatAsk) or not call.ask.logprobs or renderer is None:
+    if not call.wants_logprobs or renderer is None:
         return None
-    return [{"content": _token_logprobs(renderer.tokenizer, choice)} for choice in generation.choices]
+    if isinstance(call.ask, ChatAsk):
+        return [{"content": _token_logprobs(renderer.tokenizer, choice)} for choice in generation.choices]
+    return [_text_logprobs(renderer.tokenizer, choice) for choice in generation.choices]
 
 
 def _token_logprobs(tokenizer: Tokenizer, choice: Sampled) -> list[dict[str, Any]]:
@@ -74,6 +77,17 @@ def _token_logprobs(tokenizer: Tokenizer, choice: Sampled) -> list[dict[str, Any
     return rows
 
 
+def _text_logprobs(tokenizer: Tokenizer, choice: Sampled) -> dict[str, Any]:
+    """As text completions have it: lists by token, offsets in characters."""
+    texts = [tokenizer.token_bytes(token).decode("utf-8", "replace") for token in unpack_ids(choice.ids)]
+    return {
+        "tokens": texts,
+        "token_logprobs": [_finite(logprob) for logprob in unpack_floats(choice.logprobs)],
+        "top_logprobs": choice.top_logprobs,
+        "text_offset": list(itertools.accumulate(map(len, texts), initial=0))[:-1],
+    }
+
+
 def _tops(tokenizer: Tokenizer, top: dict[str, float]) -> list[dict[str, Any]]:
     """Highest first. The engine names tokens `token_id:17`, so none is lost where two have the same text."""
     pairs = [(int(name.rpartition(":")[2]), value) for name, value in top.items() if name.startswith("token_id:")]
@@ -84,9 +98,14 @@ def _token(tokenizer: Tokenizer, token: int, logprob: float) -> dict[str, Any]:
     text = tokenizer.token_bytes(token)
     return {
         "token": text.decode("utf-8", "replace"),
-        "logprob": logprob if math.isfinite(logprob) else -9999.0,  # JSON has no infinity; OpenAI's floor
+        "logprob": _finite(logprob),
         "bytes": list(text),
     }
+
+
+def _finite(logprob: float) -> float:
+    """JSON has no infinity: OpenAI's floor instead."""
+    return logprob if math.isfinite(logprob) else -9999.0
 
 
 def _with_message(choice: Sampled, message: dict[str, Any]) -> Sampled:

@@ -51,6 +51,9 @@ def serve(
     Raises PreflightError for an address that needs keys, ConflictError for a port in use, and the store's faults.
     """
     refuse_open_address(settings.host)
+    if settings.tokenizer_path is not None and not (settings.tokenizer_path / "tokenizer.json").is_file():
+        message = f"--tokenizer-path {settings.tokenizer_path} has no tokenizer.json"
+        raise PreflightError(message, code="tokenizer_missing", hint="give the folder of the model that is served")
     _collect_seldom()
     with _bound(settings) as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, endpoints, bound, parser_python, listening))

@@ -63,21 +63,20 @@ class Observer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        writers = [answer]
+        writers, passing = [answer], []
         try:
             answers, ask = await asyncio.open_connection(*self._engine)
             writers.append(ask)
             line = _Line(self.exchanges)
             ways = [_pass(asked, ask, line.asks), _pass(answers, answer, line.answers)]
+            passing += map(asyncio.ensure_future, ways)
             # Either side's end is the other's: an engine must see that its client went away.
-            _, left = await asyncio.wait(
-                [asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
-            )
-            for one in left:
-                one.cancel()
-        except OSError:
-            pass  # the engine is not there: its client sees a closed connection
+            await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+        except (OSError, asyncio.CancelledError):
+            pass  # the engine is not there, and its client sees a closed connection; or all is over
         finally:
+            for one in passing:
+                one.cancel()
             self._tasks.discard(task)
             for writer in writers:
                 with contextlib.suppress(OSError):

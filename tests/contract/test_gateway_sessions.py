@@ -1,4 +1,4 @@
-"""Sessions over HTTP: made, called, repeated, branched, read as nodes, ended; in either mode where it makes no difference.
+"""Sessions over HTTP: made, called, repeated, branched, read as nodes, ended; in either mode where both are alike.
 
 What is of exact sessions alone is in test_gateway_exact.py, several engines in test_gateway_operations.py.
 """
@@ -172,12 +172,16 @@ def test_the_same_request_again_is_another_sample(session: Session) -> None:
 
 def test_a_conversation_is_one_node(session: Session) -> None:
     messages: list[Any] = [{"role": "system", "content": "Add."}, USER]
+    count = 0
     for turn in range(4):
-        said = session.say(*messages, seed=turn)
-        messages += [{"role": "assistant", "content": said["content"]}, {"role": "user", "content": f"add {turn}"}]
+        reply = session.post({"messages": messages, "max_tokens": 12, "seed": turn}).json()
+        count += reply["usage"]["completion_tokens"]
+        content = reply["choices"][0]["message"]["content"]
+        messages += [{"role": "assistant", "content": content}, {"role": "user", "content": f"add {turn}"}]
     nodes = session.nodes()
-    assert len(nodes) == (1 if session.made["mode"] == "exact" else len(nodes))
-    assert sum(len(sampled(node)) for node in nodes) >= 4 * 12
+    if session.made["mode"] == "exact":
+        assert len(nodes) == 1
+    assert sum(len(sampled(node)) for node in nodes) >= count
 
 
 def test_nodes_have_what_trainers_read(session: Session) -> None:
@@ -245,7 +249,8 @@ def test_edited_answers_tools_and_system_messages_are_branches_with_a_reason(gat
     said = tooled.say(USER)
     tooled.say(USER, said, MORE, tools=TOOLS)
     assert tooled.reasons() == [None, "tools_changed"]
-    assert sampled(tooled.nodes()[1])[: len(sampled(tooled.nodes()[0]))] == sampled(tooled.nodes()[0])
+    first, second = tooled.nodes()
+    assert str(sampled(first))[1:-1] in str(second["tokens"]), "the sampled turn is not in it as it was"
     told = Session(gateway)
     system = {"role": "system", "content": "Add."}
     said = told.say(system, USER)

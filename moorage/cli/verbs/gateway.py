@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--session-ttl", metavar="S", type=positive_duration_s, help="end sessions idle for longer")
     how.add_argument("--max-sessions", metavar="N", type=_positive, default=100_000, help="open at once (100000)")
     how.add_argument("--max-body-bytes", metavar="N", type=_positive, default=64 << 20, help="of a request (64 MiB)")
-    how.add_argument(
-        "--escape-special", action="store_true", help="encode the text of special tokens in a user's words as plain text"
-    )
+    how.add_argument("--escape-special", action="store_true", help="special tokens in a user's words are plain text")
     how.add_argument("--compat", metavar="claw", help="claw: accept unknown trajectories, as Claw-R1 does")
     how.add_argument("--reply", metavar="full", help="full: leave ids that only the gateway asked for in replies")
     how.add_argument("--access-log", action="store_true", help="a line for every request")
@@ -126,7 +124,9 @@ def _endpoints(args: argparse.Namespace, plane: Plane) -> list[Endpoint]:
         return upstreams.from_urls(args.upstream)
     if args.servers:
         return servers_file.read_servers(args.servers)
-    found = upstreams.from_entries(plane.registry.read().services.values())
+    found = upstreams.from_entries(
+        plane.registry.read().services.values(), key_of=lambda entry: _key_of(entry, plane.environ)
+    )
     if not found:
         raise UsageError(
             "no service of this registry can be asked",
@@ -135,6 +135,13 @@ def _endpoints(args: argparse.Namespace, plane: Plane) -> list[Endpoint]:
             next=["moor gateway --upstream http://127.0.0.1:8080", "moor start --network-arch vllm --model-path PATH"],
         )
     return found
+
+
+def _key_of(entry: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """The key of a service that wants one. Raises PreflightError when it is nowhere."""
+    from moorage.launch.service_key import service_key
+
+    return service_key(entry["token_env"], environ, make=False) if entry.get("token_env") else None
 
 
 def _data_folder(environ: Mapping[str, str]) -> Path:

@@ -72,7 +72,7 @@ class ParserProcess:
         self._environ = _passed_on(os.environ if environ is None else environ)
         self._parse_s, self._start_s, self._clock = parse_s, start_s, clock
         self._child: _Child | None = None
-        self._starting = asyncio.Lock()
+        self._starting: asyncio.Task[_Child] | None = None
         self._failed: tuple[float, str] | None = None
         self._closed = False
         self._warned = False
@@ -123,9 +123,12 @@ class ParserProcess:
     async def close(self) -> None:
         """End the process; whatever is still being parsed comes back unparsed."""
         self._closed = True
-        child, self._child = self._child, None
-        if child is not None:
-            await child.close()
+        if self._child is not None:
+            self._child.kill()
+        if self._starting is not None:
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._child is not None:
+            await self._child.close()
 
     async def _ask(self, text: str, ask: dict[str, Any]) -> Parsed:
         killed = 0
@@ -146,29 +149,32 @@ class ParserProcess:
                 self._drop(gone.child)
 
     async def _running(self) -> _Child:
-        async with self._starting:
+        if self._closed:
+            raise _Gone("the parser process was closed", None)
+        if self._child is not None and self._child.alive and self._child.is_ready:
+            return self._child
+        if self._starting is None or self._starting.done():
+            # A task of its own: the start goes on when the request that needed it is cancelled.
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_look_at_fault)
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> _Child:
+        if self._failed is not None and self._clock() < self._failed[0] + RETRY_START_S:
+            raise _Gone(self._failed[1], None)
+        child = self._child = await _Child.spawn(self._python, self._program, self._folder, self._environ)
+        try:
             if self._closed:
                 raise _Gone("the parser process was closed", None)
-            if self._child is not None and self._child.alive:
-                return self._child
-            if self._failed is not None and self._clock() < self._failed[0] + RETRY_START_S:
-                raise _Gone(self._failed[1], None)
-            child = await _Child.spawn(self._python, self._program, self._folder, self._environ)
-            try:
-                await child.ready(self._start_s)
-            except _Gone as gone:
-                self._failed = (self._clock(), str(gone))
+            await child.ready(self._start_s)
+        except _Gone as gone:
+            child.kill()
+            self._failed = (self._clock(), str(gone))
+            if not self._closed:
                 _log.warning("parsing is off for now: %s", gone)
-                raise _Gone(str(gone), None) from None
-            finally:
-                if not child.is_ready:
-                    child.kill()
-            self._failed = None
-            if self._closed:
-                await child.close()
-                raise _Gone("the parser process was closed", None)
-            self._child = child
-            return child
+            raise _Gone(str(gone), None) from None
+        self._failed = None
+        return child
 
     def _drop(self, child: _Child) -> None:
         child.kill()
@@ -297,6 +303,12 @@ class _Child:
     def _death(self) -> str:
         last = next((line for line in reversed(self._said) if line.strip()), "")
         return f"the parser process ended with status {self._process.returncode}: {last}"
+
+
+def _look_at_fault(task: asyncio.Task[_Child]) -> None:
+    """Whoever waits is told; when nobody does any more, the fault is not to be complained of."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _parsed(text: str, reply: dict[str, Any]) -> Parsed:

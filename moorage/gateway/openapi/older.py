@@ -18,7 +18,7 @@ def _told(value: Any) -> Any:
         return [_told(one) for one in value]
     if not isinstance(value, dict):
         return value
-    said = {name: _told(one) for name, one in value.items()}
+    said = {name: _told(one) for name, one in value.items() if not (name == "required" and one == [])}
     if "const" in said:
         said["enum"] = [said.pop("const")]
     if isinstance(said.get("type"), list):

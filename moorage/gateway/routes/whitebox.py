@@ -107,6 +107,7 @@ async def submit_steps(gateway: Gateway, request: Request) -> Reply:
 
 async def compute_reward(gateway: Gateway, request: Request) -> Reply:
     """`POST /compute_reward`: the configured reward function on a trajectory's messages or ids."""
+    del gateway
     body = request.decode(RewardBody)
     if (body.messages is None) == (body.prompt_ids is None):
         raise BodyWrong("exactly one of messages and prompt_ids", "/messages")

@@ -1,7 +1,8 @@
 """The one thread that writes: whatever was asked while the last commit ran goes into the next one.
 
 Nobody is answered before the commit that holds their write is on the disk. There is no timer to wait for company:
-under load the commit itself is the wait.
+under load the commit itself is the wait, and so is the event loop, which hands over the next batch when it comes to
+deliver the last one. A lone write goes to the thread at once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ __all__ = ["Committed", "Operation", "Writer"]
 
 Operation = Callable[[Transaction], Any]
 
-_BATCH = 512
 _NAP_S = (0.0005, 0.001, 0.002)
 """Between two looks whether another process's transaction is over."""
 
@@ -73,7 +73,11 @@ class Writer:
         self._make_id = make_id
         self._max_attempts = max_attempts
         self._committed = committed
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._asked: list[_Asked] = []
+        """Not handed over yet; the event loop's alone."""
+        self._committing = False
+        """A batch was handed over and not delivered yet."""
+        self._batches: queue.SimpleQueue[list[_Asked] | None] = queue.SimpleQueue()
         self._knowledge = Knowledge()
         self._packer = Packer()
         self._db: sqlite3.Connection | None = None
@@ -94,7 +98,9 @@ class Writer:
         """Finish what was asked, then close."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._queue.put(None)
+            if self._asked:
+                self._hand_over()
+            self._batches.put(None)
             await asyncio.to_thread(thread.join)
         self._let_go()
 
@@ -111,31 +117,26 @@ class Writer:
         if self._thread is None:
             raise StoreFault("the store is closed")
         answer: asyncio.Future[Any] = self._loop.create_future()
-        self._queue.put(_Asked(work, answer))
+        self._asked.append(_Asked(work, answer))
+        if not self._committing:
+            self._hand_over()
         return answer
 
-    def _run(self) -> None:
-        while True:
-            batch, last = self._gather()
-            if batch:
-                outcomes, committed = self._commit(batch)
-                with suppress(RuntimeError):  # the loop was closed first: nobody waits any more
-                    self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
-            if last:
-                return
+    def _hand_over(self) -> None:
+        self._committing = True
+        batch, self._asked = self._asked, []
+        self._batches.put(batch)
 
-    def _gather(self) -> tuple[list[_Asked], bool]:
-        """What is queued by now; waits for the first. True: it is the last batch."""
-        batch: list[_Asked] = []
-        asked = self._queue.get()
-        while asked is not None:
-            batch.append(asked)
-            if len(batch) == _BATCH or self._queue.empty():
-                return batch, False
-            asked = self._queue.get()
-        return batch, True
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            outcomes, committed = self._commit(batch)
+            with suppress(RuntimeError):  # the loop was closed first: nobody waits any more
+                self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
 
     def _deliver(self, batch: list[_Asked], outcomes: list[Any], committed: Committed | None) -> None:
+        self._committing = False
+        if self._asked:
+            self._hand_over()  # first: the disk works while the answers are given
         for asked, outcome in zip(batch, outcomes, strict=True):
             if asked.answer.done():  # whoever asked went away
                 continue

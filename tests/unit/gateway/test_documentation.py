@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import schemathesis
 
 from moorage.gateway import documentation
 from moorage.gateway.faults import Fault
@@ -68,6 +69,11 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert named
     assert named <= set(known)
     assert set(known) - named <= {"Server"}, "a schema that nothing uses"
+
+
+@pytest.mark.parametrize("document", [DOCUMENT, documentation.as_openapi_3_0(DOCUMENT)], ids=["3.1", "3.0"])
+def test_it_is_an_openapi_document(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
 
 
 def test_schemas_are_json_schemas() -> None:

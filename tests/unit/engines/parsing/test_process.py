@@ -196,6 +196,31 @@ def test_keys_are_not_passed_on(folder):
     assert "PATH" in names
 
 
+def test_a_start_goes_on_when_the_request_that_needed_it_is_cancelled(folder):
+    (folder / "program.py").write_text(PROGRAM.replace('print("loading"', 'time.sleep(0.3); print("loading"'))
+
+    async def work(process):
+        first = asyncio.create_task(process.parse("first", reasoning_parser="r"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await process.parse("next", reasoning_parser="r")).content == "txen"
+
+    run(folder, work)
+    assert starts(folder) == 1
+
+
+def test_closing_while_it_starts_ends_it(folder):
+    (folder / "program.py").write_text("import time\ntime.sleep(600)\n")
+
+    async def work(process):
+        waiting = asyncio.create_task(process.parse("text", reasoning_parser="r"))
+        await asyncio.sleep(0)
+        await process.close()
+        assert (await waiting).content == "text"
+
+    run(folder, work)
+
+
 def test_closing_ends_the_process_and_what_waits_for_it(folder):
     async def work(process):
         await process.start()
