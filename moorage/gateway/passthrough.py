@@ -13,6 +13,7 @@ from moorage.capture.verdict import Facts
 from moorage.capture.verdict import place as tree_place
 from moorage.engines.vllm.ask import append_fields, capture_body
 from moorage.engines.vllm.known import Known
+from moorage.engines.vllm.parts import Parts, take_apart
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
@@ -37,17 +38,18 @@ async def answer(call: ModelCall) -> Reply | Stream:
     if call.ask.stream:
         return await _stream(call)
     gateway = call.gateway
-    raw, generation = await _ask_once(call, call.request.body)
+    raw, parts, generation = await _ask_once(call, call.request.body)
     if len(generation.choices) < call.ask.choices:
         raw, generation = await _fill(call, raw, generation)
-    body = raw if gateway.settings.full_reply else client_reply(raw, call.ask)
+        parts = None
+    body = raw if gateway.settings.full_reply else client_reply(raw, call.ask, parts)
     asked = call.asked()
     await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
     _remember(call, generation)
     return Reply(200, body)
 
 
-async def _ask_once(call: ModelCall, body: bytes) -> tuple[bytes, Generation]:
+async def _ask_once(call: ModelCall, body: bytes) -> tuple[bytes, Parts | None, Generation]:
     state, answered = await call.request.while_connected(
         call.gateway.fleet.ask(
             call.path,
@@ -59,9 +61,11 @@ async def _ask_once(call: ModelCall, body: bytes) -> tuple[bytes, Generation]:
     )
     refuse_error(answered)
     read = read_chat if isinstance(call.ask, ChatAsk) else read_completion
+    raw, known = answered.body, call.live.known
+    parts = take_apart(raw, known)
     with learning_of_ids(state):
-        generation = read(answered.body, known=call.live.known, top_logprobs=call.wants_logprobs)
-    return answered.body, generation
+        generation = read(raw, known=known, top_logprobs=call.wants_logprobs, parts=parts)
+    return raw, parts, generation
 
 
 async def _fill(call: ModelCall, raw: bytes, generation: Generation) -> tuple[bytes, Generation]:
@@ -70,7 +74,7 @@ async def _fill(call: ModelCall, raw: bytes, generation: Generation) -> tuple[by
     choices = list(generation.choices)
     one = append_fields(call.request.body, [b'"n":1'])
     while len(choices) < call.ask.choices:
-        more_raw, more = await _ask_once(call, one)
+        more_raw, _, more = await _ask_once(call, one)
         if more.prompt != generation.prompt:
             raise FailedError("the engine rendered one prompt in two ways", code="prompt_changed_by_engine")
         said = msgspec.json.decode(more_raw)

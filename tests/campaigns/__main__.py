@@ -34,11 +34,11 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
     if options.what == "kills":
-        from tests.campaigns.kills import run_kills
+        from tests.campaigns.kills.campaign import run_kills
 
         return run_kills(folder, number=number, seed=options.seed)
-    from tests.campaigns.conversations import run_conversations
-    from tests.campaigns.engine import running_engine
+    from tests.campaigns.conversations.campaign import run_conversations
+    from tests.campaigns.conversations.engine import running_engine
 
     if options.engine:
         return run_conversations(folder, options.engine, number=number, seed=options.seed)

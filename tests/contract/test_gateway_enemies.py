@@ -11,10 +11,21 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.contract.gateway_calls import chat, check_openai, check_problem, init, send_and_leave, steps_of
+from tests.contract.gateway_calls import (
+    chat,
+    check_openai,
+    check_problem,
+    fresh,
+    init,
+    send_and_leave,
+    step,
+    steps_of,
+    submit,
+)
 from tests.contract.gateway_process import GatewayProcess, running_gateway, wait_until
 from tests.stand_ins.engine_stub import Fault
 
@@ -255,10 +266,46 @@ def test_texts_that_are_meant_to_hurt_are_texts(gateway: GatewayProcess, made: d
     assert gateway.post(f"{made['path']}/v1/chat/completions", body).status_code in (200, 400)
 
 
+@pytest.mark.parametrize("version", ["²", "--3", "-", "3.5", 2**70, -(2**70), 1e300, True, [], {}, None], ids=repr)
+def test_a_policy_version_that_is_no_number_is_none(
+    gateway: GatewayProcess, made: dict[str, str], version: Any
+) -> None:
+    registered = gateway.post(f"{made['path']}/register_trajectory", {"metadata": {"policy_version": version}})
+    assert registered.status_code in (200, 422)
+    reply = gateway.post(f"{made['path']}/v1/chat/completions", chat())
+    assert reply.status_code == 200, reply.text
+    [stored] = steps_of(gateway, made["trajectory_uid"])
+    assert isinstance(stored["policy_version"], int)
+
+
+@pytest.mark.parametrize("count", ["²", "-1", "1e3", "", "9" * 5000])
+def test_a_retry_count_that_is_no_number_is_no_evidence(
+    gateway: GatewayProcess, made: dict[str, str], count: str
+) -> None:
+    headers = {"x-stainless-retry-count": count.encode("latin-1")}
+    assert gateway.post(f"{made['path']}/v1/chat/completions", chat(), headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["cursor=%C2%B2", "cursor=-1", "cursor=1.5", "cursor=" + "9" * 5000])
+def test_event_cursors_that_are_none(gateway: GatewayProcess, made: dict[str, str], query: str) -> None:
+    with gateway.get(f"/pool/events?{query}", stream=True) as reply:
+        check_problem(reply, 422)
+
+
+@pytest.mark.parametrize("lease_s", [1e12, 1e300])
+def test_a_lease_that_never_ends_is_refused_and_leases_nothing(
+    gateway: GatewayProcess, made: dict[str, str], lease_s: float
+) -> None:
+    channel = fresh()
+    assert submit(gateway, step(fresh(), is_last=True), channel=channel).status_code == 200
+    check_problem(gateway.post("/pool/lease", {"channel": channel, "lease_s": lease_s}), 422)
+    assert len(gateway.post("/pool/lease", {"channel": channel}).json()["leases"]) == 1
+
+
 def test_deep_steps_are_refused(gateway: GatewayProcess, made: dict[str, str]) -> None:
     deep = b"[" * 50_000 + b"]" * 50_000
-    step = b'{"trajectory_uid":"t","prompt_ids":[1],"response_ids":[2],"multi_modal_data":%s}' % deep
-    reply = gateway.post("/submit_steps", b'{"steps":[%s]}' % step)
+    deep_step = b'{"trajectory_uid":"t","prompt_ids":[1],"response_ids":[2],"multi_modal_data":%s}' % deep
+    reply = gateway.post("/submit_steps", b'{"steps":[%s]}' % deep_step)
     assert reply.status_code in (400, 422), reply.text
 
 

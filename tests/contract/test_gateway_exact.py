@@ -156,9 +156,11 @@ def test_a_truncated_turn_is_extended(gateway: GatewayProcess, session: str) -> 
     assert [one["verdict"] for one in node["metadata"]["boundaries"]][-1] == "exact"
 
 
+@pytest.mark.parametrize("mode", ["exact", "passthrough"])
 def test_choices_that_an_engine_does_not_give_are_asked_for_again(
-    gateway: GatewayProcess, session: str, engine: Listening
+    gateway: GatewayProcess, engine: Listening, mode: str
 ) -> None:
+    session = gateway.post("/sessions/create", {"mode": mode}).json()["uuid"]
     engine.gives_one = True
     said = ask(gateway, session, [USER], n=3)
     assert [choice["index"] for choice in said["choices"]] == [0, 1, 2]

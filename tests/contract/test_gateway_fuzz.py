@@ -39,6 +39,7 @@ def session(gateway: GatewayProcess) -> str:
     return str(gateway.post("/sessions/create").json()["uuid"])
 
 
+@pytest.mark.slow
 @SCHEMA.parametrize()
 @KEPT_ALIVE
 def test_any_request_gets_a_documented_reply(case: schemathesis.Case, gateway: GatewayProcess, session: str) -> None:

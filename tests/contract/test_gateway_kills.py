@@ -9,7 +9,7 @@ import os
 import random
 from pathlib import Path
 
-from tests.campaigns.kills import run_kills
+from tests.campaigns.kills.campaign import run_kills
 
 KILLS = int(os.environ.get("MOORAGE_GATEWAY_KILLS", "3"))
 

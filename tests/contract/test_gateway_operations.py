@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Moor
-from tests.contract.gateway_calls import chat, check_openai, fresh, init, step, steps_of, submit
+from tests.contract.gateway_calls import chat, check_openai, check_problem, fresh, init, step, steps_of, submit
 from tests.contract.gateway_process import GatewayProcess, StubThread, running_gateway, wait_until
 from tests.stand_ins.canned_replies import CannedReplies
 from tests.stand_ins.engine_stub import Fault
@@ -237,6 +237,25 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert again.post("/pool/lease").json()["leases"] == []
         assert again.post("/pool/ack", {"lease_ids": [lease["lease_id"]]}).json() == {"acked": 1}
         assert again.post(f"/{session}/v1/chat/completions", chat(seed=1)).status_code == 200
+
+
+def test_a_store_that_is_away_is_told_and_nothing_is_believed_to_be_stored(tmp_path: Path) -> None:
+    with running_gateway(tmp_path) as gateway:
+        made, away = init(gateway), tmp_path / "away.db"
+        session = gateway.post("/sessions/create", {}).json()["uuid"]
+        gateway.db.rename(away)
+        for path in (f"{made['path']}/v1/chat/completions", f"/{session}/v1/chat/completions"):
+            reply = gateway.post(path, chat())
+            check_openai(reply, 503, "store_unavailable")
+            assert reply.headers["retry-after"].isdigit()
+            streamed = gateway.post(path, chat(stream=True)).text
+            assert "[DONE]" not in streamed
+            assert "store_unavailable" in streamed
+        check_problem(submit(gateway, step(fresh())), 503, "store_unavailable")
+        away.rename(gateway.db)
+        wait_until(lambda: gateway.post(f"{made['path']}/v1/chat/completions", chat()).status_code == 200)
+        assert [one["step_index"] for one in steps_of(gateway, made["trajectory_uid"])] == [0]
+        assert gateway.get(f"/{session}/nodes").json()["nodes"] == []
 
 
 # What it tells ---------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.conversations import run_conversations
-from tests.campaigns.engine import running_engine
-from tests.campaigns.plans import PLANS
+from tests.campaigns.conversations.campaign import run_conversations
+from tests.campaigns.conversations.engine import running_engine
+from tests.campaigns.conversations.plans import PLANS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 

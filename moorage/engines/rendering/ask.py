@@ -40,6 +40,9 @@ class PromptAsk(msgspec.Struct, frozen=True, kw_only=True):
     """`moorage.capture.messages.tools_digest(tools)`; None: not computed yet."""
     system_changed: bool = False
     """The leading system messages are not those of the session's last request."""
+    kwargs_changed: bool = False
+    """`template_kwargs` are not those of the session's last request. Templates may write them (a reasoning effort)
+    before everything else: then it is looked whether the continued call's prompt begins as this one has to."""
 
 
 class PromptPlan(msgspec.Struct, frozen=True, kw_only=True):

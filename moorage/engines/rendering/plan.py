@@ -33,7 +33,7 @@ from moorage.engines.rendering.escaping import Escape
 from moorage.engines.rendering.sentinel import Scene, mark_of
 from moorage.engines.rendering.splice import SampledTurn, Splicer
 from moorage.engines.rendering.tail import joint, moves_head, tail_ids, window_of
-from moorage.engines.rendering.template import ChatTemplate
+from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.textual import text_plan
 from moorage.engines.rendering.thoughts import thinks
 from moorage.engines.rendering.tokenizer import Tokenizer
@@ -132,7 +132,7 @@ class _Planning:
             return self._splice(matched, covered, "tools_changed", as_rendered=False)
         if not ask.preserve_think_blocks and self._has_thoughts(matched):
             return self._splice(matched, covered, "reasoning_stripped", as_rendered=True)
-        if not self._traits.steady or self._moves(covered):
+        if not self._traits.steady or self._moves(covered) or (ask.kwargs_changed and self._begins_otherwise(matched)):
             return self._splice(matched, covered, "template", as_rendered=False)
         tail = self._tail(covered - 1)
         if tail is None:
@@ -150,6 +150,19 @@ class _Planning:
             return False
         mark = mark_of(self._ask.conversation.keys[-1], covered - 1)
         return moves_head(self._template, self._scene, self._ask.messages, covered - 1, mark=mark)
+
+    def _begins_otherwise(self, matched: Node) -> bool:
+        """Whether the template now writes another beginning than the continued call was given."""
+        messages, given = self._ask.messages, self._scene
+        users = (place for place, message in enumerate(messages[:4]) if message.get("role") == "user")
+        scene = Scene(tools=given.tools, add_generation_prompt=False, extra=given.extra, now=given.now)
+        try:
+            ids = self._tokenizer.encode_whole(scene.render(self._template, messages[: next(users, 0) + 1]))
+        except TemplateFault:
+            return True
+        while ids and ids[-1] not in self._tokenizer.atomic_ids:
+            ids.pop()  # what comes after the last special token may be encoded otherwise in its place
+        return not read_path((matched.strand, matched.path_tokens)).startswith(pack_ids(ids))
 
     def _tail(self, at: int) -> list[int] | None:
         turns = self._traits.window if self._renderer.windows else None
@@ -288,11 +301,13 @@ class _Planning:
 
     def _reads_as(self, recorded: Sequence[Mapping[str, Any]], covered: int) -> bool:
         """Whether the template writes the client's messages as it writes the recorded ones."""
-        scene = Scene(
-            tools=self._scene.tools, add_generation_prompt=False, extra=self._scene.extra, now=self._scene.now
-        )
-        mine, theirs = self._ask.messages[:covered], [*recorded]
-        return scene.render(self._template, mine) == scene.render(self._template, theirs)
+        given = self._scene
+        scene = Scene(tools=given.tools, add_generation_prompt=False, extra=given.extra, now=given.now)
+        try:
+            mine = scene.render(self._template, self._ask.messages[:covered])
+            return mine == scene.render(self._template, recorded)
+        except TemplateFault:
+            return False
 
 
 def _is_checked(calls: int) -> bool:

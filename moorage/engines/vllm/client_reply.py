@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from moorage.engines.vllm.asked import Asked, wants_ids, wants_logprobs
+from moorage.engines.vllm.parts import Parts
 
 __all__ = ["by_fields", "by_search", "client_reply"]
 
@@ -21,11 +22,13 @@ NEAR_BYTES = 1024
 NULL = msgspec.Raw(b"null")
 
 
-def client_reply(raw: bytes, asked: Asked) -> bytes:
-    """The reply of a captured chat or completion request, as the client asked for it."""
+def client_reply(raw: bytes, asked: Asked, parts: Parts | None = None) -> bytes:
+    """The reply of a captured chat or completion request, as the client asked for it. `parts`: of this reply."""
     ids, logprobs = not wants_ids(asked), not wants_logprobs(asked)
     if not ids and not logprobs:
         return raw
+    if ids and logprobs and parts is not None:
+        return parts.rest
     return by_search(raw, ids=ids, logprobs=logprobs) or by_fields(raw, ids=ids, logprobs=logprobs)
 
 

@@ -17,6 +17,7 @@ from moorage.engines.contract import Generation, Sampled
 from moorage.engines.vllm.client_reply import client_reply
 from moorage.engines.vllm.faults import AbortedByEngine, EngineGaveNoIds, ShortLogprobs, UnreadableReply
 from moorage.engines.vllm.known import Known
+from moorage.engines.vllm.parts import Parts
 from moorage.engines.vllm.shapes import ChoiceSaid, LogprobsSaid, ReplySaid, TopsReply
 
 __all__ = [
@@ -33,24 +34,32 @@ __all__ = [
 PROMPT_IDS = b'"prompt_token_ids":['
 NO_REASONS = (None, "abort", "error")
 
+_REPLY = msgspec.json.Decoder(ReplySaid)
+_LOGPROBS = msgspec.json.Decoder(LogprobsSaid)
+_IDS = msgspec.json.Decoder(list[int])
 
-def read_chat(raw: bytes, *, known: Known | None = None, top_logprobs: bool = False) -> Generation:
+
+def read_chat(
+    raw: bytes, *, known: Known | None = None, top_logprobs: bool = False, parts: Parts | None = None
+) -> Generation:
     """A `/v1/chat/completions` reply.
 
     `known`: ids that the prompt probably begins with; they are compared as memory and not parsed again.
-    `top_logprobs`: keep what the client asked to see. Raises EngineGaveNoIds, ShortLogprobs, AbortedByEngine,
-    UnreadableReply.
+    `top_logprobs`: keep what the client asked to see. `parts`: of this reply, taken apart with the same `known`.
+    Raises EngineGaveNoIds, ShortLogprobs, AbortedByEngine, UnreadableReply.
     """
-    said, prompt = _read(raw, known)
+    said, prompt = _read(raw, known) if parts is None else _put_together(parts)
     return _generation(said, prompt, _tops(raw, said) if top_logprobs else ())
 
 
-def read_completion(raw: bytes, *, known: Known | None = None, top_logprobs: bool = False) -> Generation:
+def read_completion(
+    raw: bytes, *, known: Known | None = None, top_logprobs: bool = False, parts: Parts | None = None
+) -> Generation:
     """A `/v1/completions` reply to one prompt; arguments and faults as for `read_chat`.
 
     With `echo` the log probabilities begin with the prompt's; these are left out.
     """
-    said, prompt = _read(raw, known)
+    said, prompt = _read(raw, known) if parts is None else _put_together(parts)
     return _generation(said, prompt, _tops(raw, said) if top_logprobs else ())
 
 
@@ -113,6 +122,19 @@ def _read(raw: bytes, known: Known | None) -> tuple[ReplySaid, bytes]:
     return said, rest if known is None or cut is None else known.ids + rest
 
 
+def _put_together(parts: Parts) -> tuple[ReplySaid, bytes]:
+    """The same from a reply that was taken apart."""
+    said = _decode(parts.rest)
+    choice = said.choices[0]
+    try:
+        choice.logprobs = _LOGPROBS.decode(parts.logprobs)
+        choice.token_ids = _IDS.decode(parts.token_ids)
+        new = _IDS.decode(parts.prompt_ids)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from None
+    return said, parts.known + packed_ids(new, "prompt")
+
+
 def without_known(raw: bytes, text: bytes) -> bytes | None:
     """The reply with the known ids cut out of the prompt's; None when they are not its beginning, or it is not clear.
 
@@ -129,12 +151,16 @@ def without_known(raw: bytes, text: bytes) -> bytes | None:
 
 def _decode(raw: bytes) -> ReplySaid:
     try:
-        said = msgspec.json.decode(raw, type=ReplySaid)
+        said = _REPLY.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableReply(f"the engine's reply cannot be read: {error}") from None
+        raise _unreadable(error) from None
     if not said.choices:
         raise UnreadableReply("the engine's reply has no choices")
     return said
+
+
+def _unreadable(error: ValueError) -> UnreadableReply:
+    return UnreadableReply(f"the engine's reply cannot be read: {error}")
 
 
 def _generation(said: ReplySaid, prompt: bytes, tops: Sequence[msgspec.Raw]) -> Generation:

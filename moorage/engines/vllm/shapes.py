@@ -11,7 +11,7 @@ __all__ = ["NULL", "ChoiceSaid", "LogprobsSaid", "ReplySaid", "TopsReply", "Vers
 NULL = msgspec.Raw(b"null")
 
 
-class EntrySaid(msgspec.Struct):
+class EntrySaid(msgspec.Struct, gc=False):
     """One sampled token of a chat or generate reply."""
 
     logprob: float | None = None

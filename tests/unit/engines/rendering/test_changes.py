@@ -170,6 +170,28 @@ def test_instructions_in_the_middle_are_in_the_prompt_wherever_the_template_puts
         assert contains(ids_of(plan), ids[:-1])
 
 
+@pytest.mark.parametrize(
+    ("name", "kwargs", "verdict"),
+    [
+        ("harmony", {"reasoning_effort": "low"}, "branch"),  # it stands in the first message of the prompt
+        ("qwen3", {"enable_thinking": False}, "exact"),  # it stands in the next header
+        ("nano", {"unknown": 1}, "exact"),
+    ],
+)
+def test_other_settings_of_the_template_are_in_the_prompt(name, kwargs, verdict):
+    one = model(name)
+    talk, messages, said = several_turns(one)
+    plan = talk.plan(messages, template_kwargs=kwargs, kwargs_changed=True)
+    assert (plan.verdict, plan.reason) == (verdict, "template" if verdict == "branch" else None)
+    for ids in said:
+        assert contains(ids_of(plan), ids)
+    text = one.tokenizer.decode(ids_of(plan), skip_special=False)
+    assert ("Reasoning: low" in text) == (name == "harmony")
+    header = one.template.render(messages, extra=kwargs, now=NOW)[-30:]
+    assert text.endswith(header)
+    assert talk.plan(messages, kwargs_changed=True).verdict == "exact"
+
+
 def test_a_role_token_that_ended_a_turn_gives_way_to_another_speaker():
     """GLM ends a call with the header of its result; when a user speaks instead, that header must go."""
     one = model("glm")

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from moorage.capture.retry import begin, retry_evidence
-from tests.campaigns.boundaries import unexplained
+from tests.campaigns.conversations.boundaries import unexplained
+from tests.campaigns.conversations.reports import Report, Said, Sample
+from tests.campaigns.conversations.talk import Message, Talk, Turn
 from tests.campaigns.findings import Findings
 from tests.campaigns.ledger import Ledger, StoredCall
-from tests.campaigns.reports import Report, Said, Sample
-from tests.campaigns.talk import Message, Talk, Turn
 
 __all__ = ["Comparison"]
 

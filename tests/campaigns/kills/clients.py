@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from tests.campaigns.findings import Findings
-from tests.campaigns.numbered_engine import NumberedEngine, number_in
+from tests.campaigns.kills.numbered_engine import NumberedEngine, number_in
 
 __all__ = ["Answered", "Clients"]
 

@@ -18,18 +18,18 @@ from typing import Any
 
 import requests
 
+from tests.campaigns.conversations.observer import Observer
+from tests.campaigns.conversations.plans import PLANS, Plan
+from tests.campaigns.conversations.reports import Said, read_report
+from tests.campaigns.conversations.stored import Comparison
+from tests.campaigns.conversations.talk import Talk
 from tests.campaigns.findings import Findings
 from tests.campaigns.ledger import read_ledgers
-from tests.campaigns.observer import Observer
-from tests.campaigns.plans import PLANS, Plan
-from tests.campaigns.reports import Said, read_report
-from tests.campaigns.stored import Comparison
-from tests.campaigns.talk import Talk
 from tests.contract.gateway_process import GatewayProcess
 
 __all__ = ["run_conversations"]
 
-NANO = Path(__file__).resolve().parents[2] / "models" / "nano"
+NANO = Path(__file__).resolve().parents[3] / "models" / "nano"
 AT_ONCE = 6
 """Conversations at a time."""
 HOMES = ("exact", "passthrough", "trajectory", "trajectory passed through")

@@ -110,7 +110,7 @@ class Talk:
         for choice in reply.choices:
             turn.heard.append({"content": choice.text})
             turn.finish_reasons.append(choice.finish_reason)
-            turn.logprobs.append(None)
+            turn.logprobs.append([*choice.logprobs.token_logprobs] if choice.logprobs else None)
         turn.usage = reply.usage.model_dump() if reply.usage else None
         turn.body = self._bodies[turn.tag]
         return turn

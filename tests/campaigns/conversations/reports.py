@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.campaigns.observer import Exchange
+from tests.campaigns.conversations.observer import Exchange
 
 __all__ = ["Report", "Said", "Sample", "read_report"]
 

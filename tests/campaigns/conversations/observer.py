@@ -63,7 +63,8 @@ class Observer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        writers, passing = [answer], []
+        writers = [answer]
+        passing: list[asyncio.Future[None]] = []
         try:
             answers, ask = await asyncio.open_connection(*self._engine)
             writers.append(ask)

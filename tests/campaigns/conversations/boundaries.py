@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tests.campaigns.conversations.talk import Message, Turn
 from tests.campaigns.ledger import Ledger, StoredCall
-from tests.campaigns.talk import Message, Turn
 
 __all__ = ["unexplained"]
 
