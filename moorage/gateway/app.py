@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from moorage.gateway.faults import ClientGone, Fault, Shape, UpstreamError, reply_of
-from moorage.gateway.paths import Route, find_route
+from moorage.gateway.paths import Route, check_uids, find_route
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.request import Request
 
@@ -36,9 +36,11 @@ class App:
         route: Route | None = None
         status = CLIENT_GONE
         try:
+            route, params = find_route(request.method, request.path)
             if request.fault is not None:
                 raise request.fault
-            route, request.params = find_route(request.method, request.path)
+            check_uids(params)
+            request.params = params
             outcome = await route.handler(gateway, request)
             if isinstance(outcome, Reply):
                 connection.send(request, outcome)

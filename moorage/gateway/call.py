@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from moorage.capture.retry import RetryKey
 from moorage.gateway.bodies import ChatAsk, CompletionAsk, sampling_of
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelCall"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelCall:
+class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     """One call of one session. `path`: `/v1/chat/completions` or `/v1/completions`."""
 
     gateway: Gateway

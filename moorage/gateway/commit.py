@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import re
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -27,8 +26,7 @@ T = TypeVar("T")
 RAW_NULL = msgspec.Raw(b"null")
 
 
-@dataclass(kw_only=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, kw_only=True):
     """What was asked, as far as the record keeps it."""
 
     request_id: str
@@ -37,7 +35,7 @@ class Asked:
     idempotency_digest: bytes
     prompt_key: bytes = b""
     loose_prompt_key: bytes = b""
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = []
     """Those that the matched node does not cover."""
     tools: list[dict[str, Any]] | None = None
     prompt_text: str | None = None
@@ -45,8 +43,7 @@ class Asked:
     """The key after the leading system messages; empty: there are none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Placed:
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """Where a prompt stands in the session's tree."""
 
     parent: int | None
@@ -136,11 +133,11 @@ async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
 def metadata_version(metadata: dict[str, Any]) -> int:
     """`policy_version` of a trajectory's metadata; 0 when it says none that is a whole number."""
     value = metadata.get("policy_version")
-    if isinstance(value, bool):
-        return 0
-    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-        return int(value)
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else 0
+    if (isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value)) or (
+        isinstance(value, float) and value.is_integer()
+    ):
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else 0
 
 
 def _extras(asked: Asked, choice: Sampled, placed: Placed, body: bytes | None) -> bytes:
@@ -182,6 +179,7 @@ def _blob(blobs: dict[bytes, bytes], content: bytes) -> bytes:
 
 def _policy_version(spans: tuple[Span, ...], told: int | None, metadata: dict[str, Any]) -> int:
     """The engine's own, else what `/weights` said, else the metadata's."""
-    if spans and spans[0].version.lstrip("v").isdigit():
-        return int(spans[0].version.lstrip("v"))
+    named = re.fullmatch(r"v?([0-9]{1,18})", spans[0].version) if spans else None
+    if named is not None:
+        return int(named[1])
     return told if told is not None else metadata_version(metadata)

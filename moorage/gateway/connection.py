@@ -25,6 +25,7 @@ __all__ = ["Connection"]
 
 HEAD_BYTES = 64 * 1024
 """A request's line and headers together."""
+LINGER_S = 2.0
 WAITING_REQUESTS = 64
 """Parsed and not begun, of one connection; then it is not read from until some are answered."""
 
@@ -58,8 +59,8 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         """The one being answered."""
         self._waiting: deque[Request] = deque()
-        self._fault: Fault | None = None
-        """What is wrong with the request that is being read."""
+        self._given_up = False
+        """A request was refused before it had come: nothing more is read, and it is the connection's last."""
         self._writable: asyncio.Future[None] | None = None
         self._streams: Request | None = None
         """The last one whose reply was begun as a stream."""
@@ -105,6 +106,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
+        if self._given_up:
+            return
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -143,30 +146,28 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         limit = self._app.body_limit_bytes
-        if self._announced.isdigit() and int(self._announced) > limit:
-            self._fault = BodyTooLarge(int(self._announced), limit)
+        if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > limit):
+            self._give_up(BodyTooLarge(int(self._announced), limit))
         elif self._expects and not self._closing:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        if self._fault is not None:
+        if self._given_up:
             return
         self._body_bytes += len(body)
         if self._body_bytes > self._app.body_limit_bytes:
-            self._fault = BodyTooLarge(self._body_bytes, self._app.body_limit_bytes)
-            self._body.clear()
+            self._give_up(BodyTooLarge(self._body_bytes, self._app.body_limit_bytes))
             return
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._closing:
+        if self._closing or self._given_up:
             return
         method = self._parser.get_method().decode("latin-1")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = Request(method, self._target, self._headers, body)
         request.keep_alive = self._parser.should_keep_alive() and self._keep_alive
         request.chunks = self._parser.get_http_version() == "1.1"
-        request.fault = self._fault
         self._reset()
         if self._request is not None:
             self._waiting.append(request)
@@ -214,6 +215,9 @@ class Connection(asyncio.Protocol):
         """The request is over: the next one, if there is one."""
         self.heard_at = self._loop.time()
         self._request = None
+        if request.fault is not None and self._given_up and not self._closing:
+            self._linger()
+            return
         if self._closing or not request.keep_alive:
             self._transport.close()
             return
@@ -248,17 +252,30 @@ class Connection(asyncio.Protocol):
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _refuse(self, status: int, message: str, code: str) -> None:
-        """What is no request at all is answered once, in its turn, and the connection is closed."""
-        if self._closing:
+        """What is no request at all."""
+        if not self._given_up:
+            self._target = b"/"
+            self._headers.clear()
+            self._give_up(Fault(status, message, code=code), method="GET")
+
+    def _give_up(self, fault: Fault, method: str | None = None) -> None:
+        """Answer what has not come whole, in its turn, and be done with the connection."""
+        if self._closing or self._given_up:
             return
-        request = Request("GET", b"/", [], b"")
+        self._given_up = True
+        request = Request(method or self._parser.get_method().decode("latin-1"), self._target, self._headers, b"")
         request.keep_alive = False
-        request.fault = Fault(status, message, code=code)
-        self._hold()
+        request.fault = fault
         if self._request is not None:
             self._waiting.append(request)
         else:
             self._begin(request)
+
+    def _linger(self) -> None:
+        """Let the client, which may be sending still, read the reply: a close at once would reset it away."""
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _reset(self) -> None:
         self._target = b""
@@ -269,4 +286,3 @@ class Connection(asyncio.Protocol):
         self._in_head = True
         self._announced = b""
         self._expects = False
-        self._fault = None

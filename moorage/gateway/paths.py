@@ -22,7 +22,7 @@ from moorage.gateway.uids import RESERVED, UID_RULE, is_uid
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["Route", "find_route"]
+__all__ = ["Route", "check_uids", "find_route"]
 
 Handler = Callable[["Gateway", Request], Awaitable["Reply | Stream"]]
 
@@ -105,32 +105,40 @@ TRAJECTORY = {
 
 
 def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
-    """The route and what stands in the path. Raises a Fault of 404, 405 or 422."""
+    """The route and what stands in the path, still to be checked. Raises a Fault of 404 or 405."""
     fixed = FIXED.get(path)
     if fixed is not None:
         return _by_method(fixed, method, path), {}
     parts = path.split("/")[1:]
     if parts[0] == "docs" and len(parts) == 2:
-        return Route(operations.docs_file, "problem", "/docs/{file}"), {"file": parts[1]}
+        pages = {"GET": Route(operations.docs_file, "problem", "/docs/{file}")}
+        return _by_method(pages, method, path), {"file": parts[1]}
     if parts[0] == "complete_trajectory" and len(parts) == 2:
         route = Route(trajectories.complete, "problem", "/complete_trajectory/{uid}")
-        return _by_method({"POST": route}, method, path), {"uid": _uid(parts[1])}
+        return _by_method({"POST": route}, method, path), {"uid": parts[1]}
     if parts[0] in RESERVED:
         raise Fault(404, f"no route {path}", code="route_unknown")
     return _of_uid(method, path, parts)
+
+
+def check_uids(params: dict[str, str]) -> None:
+    """Raises a Fault of 422 for what stands in a path as a uid and is none."""
+    for name in ("uid", "prompt_uid"):
+        if name in params and not is_uid(params[name]):
+            raise Fault(422, f"{params[name]!r} is no uid: {UID_RULE}", code="uid_wrong")
 
 
 def _of_uid(method: str, path: str, parts: list[str]) -> tuple[Route, dict[str, str]]:
     rest = "/".join(parts[1:])
     if len(parts) == 1 or parts[1] in ("v1", "nodes"):
         if rest in SESSION:
-            return _by_method(SESSION[rest], method, path), {"uid": _uid(parts[0])}
+            return _by_method(SESSION[rest], method, path), {"uid": parts[0]}
         raise Fault(404, f"no route {path}", code="route_unknown")
     rest = "/".join(parts[3:] if parts[2:3] == ["v1"] else parts[2:])
     if rest not in TRAJECTORY:
         raise Fault(404, f"no route {path}", code="route_unknown")
     route = _by_method(TRAJECTORY[rest], method, path)
-    return route, {"uid": _uid(parts[0]), "prompt_uid": _uid(parts[1])}
+    return route, {"uid": parts[0], "prompt_uid": parts[1]}
 
 
 def _by_method(routes: dict[str, Route], method: str, path: str) -> Route:
@@ -139,10 +147,3 @@ def _by_method(routes: dict[str, Route], method: str, path: str) -> Route:
     if method not in routes:
         raise Fault(405, f"{method} {path}: it takes {', '.join(sorted(routes))}", code="method_not_allowed")
     return routes[method]
-
-
-def _uid(part: str) -> str:
-    """Raises a Fault of 422 for what is no uid."""
-    if not is_uid(part):
-        raise Fault(422, f"{part!r} is no uid: {UID_RULE}", code="uid_wrong")
-    return part

@@ -81,6 +81,8 @@ class Request:
             return msgspec.json.decode(raw, type=kind)
         except msgspec.ValidationError as fault:
             raise BodyWrong.of(str(fault)) from None
+        except RecursionError:
+            raise BodyWrong("it is nested too deeply") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             if _has_nan(raw):
                 raise BodyWrong("NaN and Infinity are no JSON numbers") from None
@@ -127,6 +129,6 @@ def _has_nan(raw: bytes) -> bool:
     """JSON but for NaN or Infinity, which Python's own encoder writes."""
     try:
         json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -31,7 +31,7 @@ async def answer_once(
     replay: Callable[[int], Awaitable[Reply | Stream]],
 ) -> Reply | Stream:
     """`work()`, or `replay(seq)` of the request that this one repeats, waiting for it when it is in flight."""
-    while True:
+    while retry.counted or retry.idempotency_digest:  # without evidence it is a new sample
         running, past = live.in_flight.get(retry.content, ()), live.past.get(retry.content, ())
         action, at = choose(retry, [one[0] for one in running], [one.idempotency_digest for one in past])
         if action == "ask":

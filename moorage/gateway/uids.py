@@ -15,12 +15,15 @@ RESERVED = frozenset(
 )
 """First parts of fixed paths: no trajectory is called so."""
 
+UID = re.compile(r"[A-Za-z0-9._~:-]{1,128}")
+CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
 UID_RULE = "letters, digits and ._~:- , 1 to 128 of them, neither . nor .."
 
 
 def is_uid(text: str) -> bool:
     """Whether it may stand in a path as a uid."""
-    return text not in (".", "..") and re.fullmatch(r"[A-Za-z0-9._~:-]{1,128}", text) is not None
+    return text not in (".", "..") and UID.fullmatch(text) is not None
 
 
 def is_prompt_uid(text: str) -> bool:
@@ -35,4 +38,4 @@ def is_trajectory_uid(text: str) -> bool:
 
 def is_channel(text: str) -> bool:
     """A channel's name."""
-    return re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text) is not None
+    return CHANNEL.fullmatch(text) is not None

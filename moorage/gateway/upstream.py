@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from moorage.engines.vllm.faults import EngineGaveNoIds
@@ -16,15 +15,20 @@ if TYPE_CHECKING:
 __all__ = ["learning_of_ids", "refuse_error", "relay_error"]
 
 
-@contextlib.contextmanager
-def learning_of_ids(state: EndpointState) -> Iterator[None]:
+class learning_of_ids:  # noqa: N801 - it stands after `with`
     """Note whether the reply that is read within has token ids: new sessions are refused where replies have none."""
-    try:
-        yield
-    except EngineGaveNoIds:
-        state.gives_token_ids = False
-        raise
-    state.gives_token_ids = True
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: EndpointState) -> None:
+        self._state = state
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
+        if fault is None or isinstance(fault, EngineGaveNoIds):
+            self._state.gives_token_ids = fault is None
 
 
 def refuse_error(answered: Answer) -> None:

@@ -66,7 +66,7 @@ def connect(gateway: GatewayProcess) -> socket.socket:
 def said_to(gateway: GatewayProcess, *parts: bytes, end: bool = True) -> bytes:
     """Everything that is answered until the gateway closes, or, with `end`, until both sides are done."""
     with connect(gateway) as connection:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             for part in parts:
                 connection.sendall(part)
             if end:

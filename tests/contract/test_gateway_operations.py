@@ -40,6 +40,7 @@ def test_addresses_that_others_reach_are_refused(moor: Moor, tmp_path: Path, hos
         (["--upstream", "http://127.0.0.1:1", "--n-rollouts", "0"], 2),
         (["--upstream", "http://127.0.0.1:1", "--db", "mysql://x"], 2),
         (["--upstream", "http://127.0.0.1:1", "--db", "sqlite:////proc/nowhere/store.db"], 5),
+        (["--upstream", "http://127.0.0.1:1", "--tokenizer-path", "/nowhere"], 5),
         (["--servers", "/nowhere/servers.json"], 2),
         ([], 2),
     ],

@@ -282,8 +282,8 @@ def test_15_ready(gateway: GatewayProcess) -> None:
 
 def test_15_not_ready_says_why(tmp_path: Path) -> None:
     stub = StubThread()
-    missing = ("--tokenizer-path", str(tmp_path / "no-such-folder"))
-    gateway = GatewayProcess(stub, tmp_path / "gateway.db", *missing, until_ready=False)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    gateway = GatewayProcess(stub, tmp_path / "gateway.db", "--tokenizer-path", str(tmp_path), until_ready=False)
     try:
         body = check_problem(gateway.get("/ready"), 503)
         assert body["detail"].startswith("Gateway not ready")

@@ -87,13 +87,21 @@ class Fleet:
                 return state
         raise unknown_base_url(base_url, [state.endpoint.base_url for state in self.states()])
 
-    def settle(self, session: str, *, model: str | None = None, pin: str | None = None) -> EndpointState:
-        """Give a session its home: `pin`'s endpoint for life, else the one with the fewest sessions.
+    def settle(
+        self,
+        session: str,
+        *,
+        model: str | None = None,
+        pin: str | None = None,
+        fits: Callable[[EndpointState], bool] = lambda _: True,
+    ) -> EndpointState:
+        """Give a session its home: `pin`'s endpoint for life, else the one that `fits` with the fewest sessions.
 
         Raises NotFoundError (unknown pin, or a model that nobody serves) and NoUpstream.
         """
         model = None if model in DEFAULT_MODELS else model
-        state = self.find(pin) if pin is not None else for_session(self._states, model)
+        fitting = [state for state in self._states if fits(state)]
+        state = self.find(pin) if pin is not None else for_session(fitting, model)
         if state is None:
             raise self._nobody(model)
         self._homes.settle(session, state, pinned=pin is not None)

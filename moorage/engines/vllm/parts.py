@@ -1,7 +1,7 @@
-"""A whole reply with one choice, taken apart by byte search: its long lists are found once, for reading and for cutting.
+"""A whole reply with one choice, taken apart by byte search: its long lists are found once, to be read and to be cut.
 
-The lists of ids and the log probabilities are nine tenths of a reply. They are cut out in the order in which vLLM writes
-its fields, each is read by itself, and what is left is both what the client gets and small enough to be read in no time.
+The lists of ids and the log probabilities are nine tenths of a reply. They are cut out in the order in which vLLM
+writes its fields, and each is read by itself. What is left is what the client gets, and soon read.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Parts(NamedTuple):
 class _ChoiceRest(msgspec.Struct, gc=False):
     logprobs: None
     token_ids: None
-    prompt_token_ids: None | msgspec.UnsetType = msgspec.UNSET
+    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Rest(msgspec.Struct):
     """What `rest` must be: null stands where it was put, and the fields it was put for have it."""
 
     choices: list[_ChoiceRest]
-    prompt_token_ids: None | msgspec.UnsetType = msgspec.UNSET
+    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET
 
 
 _REST = msgspec.json.Decoder(_Rest)
@@ -85,6 +85,6 @@ def _is_whole(rest: bytes) -> bool:
         return False
     try:
         found = _REST.decode(rest)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return len(found.choices) == 1 and (found.prompt_token_ids is None or found.choices[0].prompt_token_ids is None)

@@ -130,7 +130,7 @@ def _put_together(parts: Parts) -> tuple[ReplySaid, bytes]:
         choice.logprobs = _LOGPROBS.decode(parts.logprobs)
         choice.token_ids = _IDS.decode(parts.token_ids)
         new = _IDS.decode(parts.prompt_ids)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(error) from None
     return said, parts.known + packed_ids(new, "prompt")
 
@@ -152,14 +152,14 @@ def without_known(raw: bytes, text: bytes) -> bytes | None:
 def _decode(raw: bytes) -> ReplySaid:
     try:
         said = _REPLY.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(error) from None
     if not said.choices:
         raise UnreadableReply("the engine's reply has no choices")
     return said
 
 
-def _unreadable(error: ValueError) -> UnreadableReply:
+def _unreadable(error: Exception) -> UnreadableReply:
     return UnreadableReply(f"the engine's reply cannot be read: {error}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -25,11 +26,15 @@ COMMENT_EVERY_S = 10.0
 """A comment line at least every 15 s is promised."""
 
 
+LONGEST_S = 366 * 86400.0
+"""A lease or a delay of more than a year is a mistake."""
+
+
 class LeaseBody(msgspec.Struct, frozen=True):
     channel: str = "train"
     n_rollouts: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_groups: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
-    lease_s: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    lease_s: Annotated[float, msgspec.Meta(gt=0, le=LONGEST_S)] = 300.0
     min_policy_version: int | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
     consumer: str | None = None
@@ -41,7 +46,7 @@ class AckBody(msgspec.Struct, frozen=True):
 
 class NackBody(msgspec.Struct, frozen=True):
     lease_ids: list[str]
-    delay_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    delay_s: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_S)] = 0.0
     drop: bool = False
     reason: str | None = None
 
@@ -95,7 +100,8 @@ async def trajectories(gateway: Gateway, request: Request) -> Reply:
     if filters.get("state", "open") not in ("open", "complete"):
         raise BodyWrong("state is open or complete", "/state")
     page = await gateway.store.trajectories(filters, _limit(request), request.query.get("cursor") or None)
-    return json_reply({"trajectories": page.rows, "next_cursor": page.next_cursor})
+    rows = [_trajectory(msgspec.to_builtins(row)) for row in page.rows]
+    return json_reply({"trajectories": rows, "next_cursor": page.next_cursor})
 
 
 async def events(gateway: Gateway, request: Request) -> Stream:
@@ -103,7 +109,7 @@ async def events(gateway: Gateway, request: Request) -> Stream:
     text = request.query.get("cursor") or request.header(b"last-event-id")
     after = None
     if text is not None:
-        if not text.isdigit():
+        if not re.fullmatch(r"[0-9]{1,18}", text):
             raise BodyWrong(f"{text!r} is no cursor: a whole number", "/cursor")
         after = int(text)
     return Stream(200, _event_frames(gateway, request.query.get("channel") or None, after))
@@ -144,6 +150,15 @@ def _event(event: Event) -> bytes:
     del fields["id"]
     fields["at"] = rfc3339(event.at)
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.type.encode(), msgspec.json.encode(fields))
+
+
+def _trajectory(row: dict[str, Any]) -> dict[str, Any]:
+    completed_at = row["completed_at"]
+    return {
+        **row,
+        "created_at": rfc3339(row["created_at"]),
+        "completed_at": None if completed_at is None else rfc3339(completed_at),
+    }
 
 
 def _lease(one: Lease) -> dict[str, Any]:

@@ -47,12 +47,9 @@ async def create(gateway: Gateway, request: Request) -> Reply:
         message = "mode exact needs the model's tokenizer: start with --tokenizer-path DIR, or use passthrough"
         raise Fault(400, message, code="tokenizer_missing", param="mode")
     uid = str(uuid.UUID(gateway.new_uid()))
-    state = gateway.fleet.settle(uid, model=body.model, pin=body.base_url)
+    _refuse_without_ids(gateway, body.base_url)
+    state = gateway.fleet.settle(uid, model=body.model, pin=body.base_url, fits=_gives_token_ids)
     base_url = state.endpoint.base_url
-    if not _gives_token_ids(state):
-        gateway.fleet.forget(uid)
-        message = f"{base_url} gives no token ids ({state.endpoint.server_type}): its calls cannot be recorded"
-        raise Fault(400, message, code="engine_gives_no_token_ids", param="base_url")
     options = {**msgspec.structs.asdict(body), "mode": mode, "base_url": base_url if body.base_url else None}
     options["model_name"] = body.model or state.model_name
     live = await gateway.sessions.create(
@@ -161,6 +158,15 @@ def _check_parser(field: str, name: str | None, known: frozenset[str] | tuple[st
 def _parses_tools(gateway: Gateway, parser: str | None, mode: str) -> bool:
     """In passthrough the engine parses, as it was started."""
     return parser is not None and (mode == "passthrough" or gateway.parses)
+
+
+def _refuse_without_ids(gateway: Gateway, pin: str | None) -> None:
+    """Raises a Fault of 400 when none of the engines in question gives token ids; NotFoundError for an unknown pin."""
+    states = [gateway.fleet.find(pin)] if pin is not None else gateway.fleet.states()
+    if states and not any(_gives_token_ids(state) for state in states):
+        named = ", ".join(f"{state.endpoint.base_url} ({state.endpoint.server_type})" for state in states)
+        message = f"{named} gives no token ids: its calls cannot be recorded"
+        raise Fault(400, message, code="engine_gives_no_token_ids", param="base_url")
 
 
 def _gives_token_ids(state: EndpointState) -> bool:

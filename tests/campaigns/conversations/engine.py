@@ -24,7 +24,7 @@ START_WITHIN_S = 600
 def running_engine(folder: Path) -> Iterator[str]:
     """Its URL. The registry and the logs are in `folder`; a machine without vLLM gets `moor start`'s own words."""
     state = folder / "engine"
-    state.mkdir(mode=0o700)
+    state.mkdir(mode=0o700, exist_ok=True)
     moor = Moor({**os.environ, "MOORAGE_STATE_FILE": str(state / "state.json"), "XDG_STATE_HOME": str(state)})
     nano = ROOT / "models" / "nano"
     words = ("start", "--network-arch", "vllm", "--model-path", nano, "--wait", str(START_WITHIN_S), "--json")
