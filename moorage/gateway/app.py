@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from moorage.gateway.faults import ClientGone, Fault, Shape, UpstreamError, reply_of
-from moorage.gateway.paths import Route, check_uids, find_route
+from moorage.gateway.paths import Route, check_uids, find_route, shape_of
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.request import Request
 
@@ -36,11 +36,10 @@ class App:
         route: Route | None = None
         status = CLIENT_GONE
         try:
-            route, params = find_route(request.method, request.path)
+            route, request.params = find_route(request.method, request.path)
             if request.fault is not None:
                 raise request.fault
-            check_uids(params)
-            request.params = params
+            check_uids(route, request.params)
             outcome = await route.handler(gateway, request)
             if isinstance(outcome, Reply):
                 connection.send(request, outcome)
@@ -50,7 +49,8 @@ class App:
         except ClientGone:
             gateway.log.info("client_gone", request_id=request.id, path=request.path)
         except Exception as fault:
-            status = self._tell(fault, route.shape if route else "openai", request, connection)
+            shape = route.shape if route else shape_of(request.path)
+            status = self._tell(request.fault or fault, shape, request, connection)
         finally:
             gateway.metrics.in_flight -= 1
             gateway.metrics.answered(route.name if route else "unknown", status, time.perf_counter() - began)

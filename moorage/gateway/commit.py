@@ -11,7 +11,7 @@ import msgspec
 
 from moorage.capture.call import Draft, Extras, Mode, Reason, Span, Verdict
 from moorage.capture.chain import digest
-from moorage.capture.messages import loose_key, message_key, reasoning_of, tools_digest
+from moorage.capture.messages import read_conversation, reasoning_of, tools_digest
 from moorage.capture.tree import Node
 from moorage.engines.contract import Generation, Sampled
 
@@ -79,6 +79,7 @@ async def commit(
     drafts = []
     for position, choice in enumerate(generation.choices):
         extras = _extras(asked, choice, placed, body if position == 0 else None)
+        reply_key, loose_reply_key = _keys_after(asked, choice)
         drafts.append(
             Draft(
                 call_id=gateway.new_id(),
@@ -100,8 +101,8 @@ async def commit(
                 policy_version=_policy_version(choice.spans, gateway.weight_version, live.trajectory.metadata),
                 spans=choice.spans,
                 prompt_key=asked.prompt_key,
-                reply_key=_after(message_key, asked.prompt_key, choice),
-                loose_reply_key=_after(loose_key, asked.loose_prompt_key, choice),
+                reply_key=reply_key,
+                loose_reply_key=loose_reply_key,
                 reasoning_digest=_reasoning(choice),
                 tools_digest=tools,
                 template_digest=placed.template_digest,
@@ -154,10 +155,12 @@ def _extras(asked: Asked, choice: Sampled, placed: Placed, body: bytes | None) -
     )
 
 
-def _after(key: Any, previous: bytes, choice: Sampled) -> bytes:
-    if not previous or choice.message is None:
-        return b""
-    return bytes(key(previous, choice.message))
+def _keys_after(asked: Asked, choice: Sampled) -> tuple[bytes, bytes]:
+    """The key and the loose key of the conversation with the reply; empty for what is no chat."""
+    if not asked.prompt_key or choice.message is None:
+        return b"", b""
+    after = read_conversation([choice.message], after=(asked.prompt_key, asked.loose_prompt_key))
+    return after.keys[0], after.loose_keys[0]
 
 
 def _reasoning(choice: Sampled) -> bytes:

@@ -56,6 +56,7 @@ class Fault(Exception):
         errors: tuple[dict[str, str], ...] = (),
         retry_after_s: int | None = None,
         extra: dict[str, Any] | None = None,
+        allow: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -65,6 +66,8 @@ class Fault(Exception):
         self.errors = errors
         self.retry_after_s = retry_after_s
         self.extra = extra or {}
+        self.allow = allow
+        """For 405: the methods that the route takes."""
 
 
 class BodyNotJson(Fault):
@@ -114,9 +117,13 @@ def reply_of(fault: Exception, shape: Shape) -> Reply:
         fault = _of_project(fault)
     if not isinstance(fault, Fault):
         fault = Fault(500, "unexpected fault in the gateway; its log says more", code="internal")
-    headers = ((b"retry-after", b"%d" % fault.retry_after_s),) if fault.retry_after_s is not None else ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if fault.retry_after_s is not None:
+        headers = ((b"retry-after", b"%d" % fault.retry_after_s),)
+    if fault.allow is not None:
+        headers = (*headers, (b"allow", fault.allow.encode("ascii")))
     if shape == "openai":
-        status = 400 if fault.status == 422 else fault.status
+        status = 400 if fault.errors else fault.status  # a body of the wrong shape is a bad request there
         return Reply(status, msgspec.json.encode(_openai(fault, status)), b"application/json", headers)
     return Reply(fault.status, msgspec.json.encode(_problem(fault)), b"application/problem+json", headers)
 
@@ -126,7 +133,8 @@ def _of_project(fault: MoorageError) -> Fault:
     after = extra.pop("retry_after_s", 1 if fault.retryable else None)
     message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
     status = 422 if fault.code in WRONG_VALUES else fault.http_status
-    return Fault(status, message, code=fault.code, retry_after_s=after, extra=extra)
+    errors = ({"pointer": "", "detail": fault.message},) if status == 422 else ()
+    return Fault(status, message, code=fault.code, retry_after_s=after, extra=extra, errors=errors)
 
 
 def _openai(fault: Fault, status: int) -> dict[str, Any]:

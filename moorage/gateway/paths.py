@@ -10,7 +10,7 @@ So a `prompt_uid` is never `v1`, and a `trajectory_uid` never the first part of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from moorage.gateway.faults import Fault, Shape
@@ -22,7 +22,7 @@ from moorage.gateway.uids import RESERVED, UID_RULE, is_uid
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["Route", "check_uids", "find_route"]
+__all__ = ["Route", "check_uids", "find_route", "shape_of"]
 
 Handler = Callable[["Gateway", Request], Awaitable["Reply | Stream"]]
 
@@ -75,6 +75,11 @@ FIXED = {
     ),
 }
 
+PROBLEMS = frozenset(
+    path.split("/")[1] for path, routes in FIXED.items() for route in routes.values() if route.shape == "problem"
+)
+"""First path parts under which faults are told as problems."""
+
 SESSION = {
     **_table(
         "openai",
@@ -121,8 +126,17 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     return _of_uid(method, path, parts)
 
 
-def check_uids(params: dict[str, str]) -> None:
-    """Raises a Fault of 422 for what stands in a path as a uid and is none."""
+def shape_of(path: str) -> Shape:
+    """How a fault is told for a path without a route."""
+    if path in FIXED:
+        return next(iter(FIXED[path].values())).shape
+    return "problem" if path.split("/")[1] in PROBLEMS else "openai"
+
+
+def check_uids(route: Route, params: Mapping[str, str]) -> None:
+    """Raises a Fault of 422 for what stands in a trajectory's path as a uid and is none. No session has such a uid."""
+    if route.shape == "openai" and "prompt_uid" not in params:
+        return
     for name in ("uid", "prompt_uid"):
         if name in params and not is_uid(params[name]):
             raise Fault(422, f"{params[name]!r} is no uid: {UID_RULE}", code="uid_wrong")
@@ -145,5 +159,6 @@ def _by_method(routes: dict[str, Route], method: str, path: str) -> Route:
     if method == "HEAD":
         method = "GET"
     if method not in routes:
-        raise Fault(405, f"{method} {path}: it takes {', '.join(sorted(routes))}", code="method_not_allowed")
+        allowed = ", ".join(sorted(routes))
+        raise Fault(405, f"{method} {path}: it takes {allowed}", code="method_not_allowed", allow=allowed)
     return routes[method]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["learning_of_ids", "refuse_error", "relay_error"]
 
 
-class learning_of_ids:  # noqa: N801 - it stands after `with`
+class learning_of_ids:
     """Note whether the reply that is read within has token ids: new sessions are refused where replies have none."""
 
     __slots__ = ("_state",)

@@ -34,6 +34,8 @@ MakeBody = Callable[[EndpointState], bytes]
 NOT_FORWARDED = frozenset((b"authorization", b"cookie", b"x-api-key", b"api-key"))
 """What a client says to the gateway is not said to the engine."""
 
+ONLY_JSON = ((b"content-type", b"application/json"),)
+
 Reply = TypeVar("Reply", Answer, StreamedAnswer)
 
 
@@ -126,7 +128,7 @@ class Fleet:
         model: str | None = None,
         session: str | None = None,
         pin: str | None = None,
-        headers: Iterable[tuple[bytes, bytes]] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
         method: str = "POST",
         lane: Lane = "train",
     ) -> tuple[EndpointState, Answer]:
@@ -152,7 +154,7 @@ class Fleet:
         model: str | None = None,
         session: str | None = None,
         pin: str | None = None,
-        headers: Iterable[tuple[bytes, bytes]] = (),
+        headers: Sequence[tuple[bytes, bytes]] = (),
         method: str = "POST",
         lane: Lane = "train",
     ) -> tuple[EndpointState, StreamedAnswer]:
@@ -183,11 +185,12 @@ class Fleet:
         failed: list[str] = []
         fault: Unreachable | Broken | None = None
         while True:
-            state = await self._choose(model, session, pin, failed)
+            state = self._choose(model, session, pin, failed) or await self._choose_anew(model, session, pin, failed)
             if state is None:
                 raise fault or self._nobody(model, pin)
             slots = state.train if lane == "train" else state.evaluation
-            await slots.take()
+            if not slots.try_take():
+                await slots.take()
             try:
                 reply = await once(state)
             except (Unreachable, Broken) as error:
@@ -210,19 +213,19 @@ class Fleet:
                 raise fault
             await self._sleep(pause)
 
-    async def _choose(
+    async def _choose_anew(
         self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
     ) -> EndpointState | None:
-        """Where the next attempt goes. A model that nobody is known to serve may have been loaded just now."""
-        state = self._known_choice(model, session, pin, failed)
-        if state is None and model is not None and not failed:
-            await self._watch.refresh_models(self._states)
-            state = self._known_choice(model, session, pin, failed)
-        return state
+        """A model that nobody is known to serve may have been loaded just now."""
+        if model is None or failed:
+            return None
+        await self._watch.refresh_models(self._states)
+        return self._choose(model, session, pin, failed)
 
-    def _known_choice(
+    def _choose(
         self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
     ) -> EndpointState | None:
+        """Where the next attempt goes; None: nowhere."""
         if pin is not None:
             pinned = self.find(pin)
             return pinned if pinned.keeps_old else None
@@ -294,12 +297,14 @@ class Fleet:
         return True
 
 
-def _passed_on(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _passed_on(headers: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
     """Bodies are JSON unless the caller says otherwise; engines refuse a body that does not say what it is."""
+    if not headers:
+        return ONLY_JSON
     passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
     if not any(name == b"content-type" for name, _ in passed):
-        passed.append((b"content-type", b"application/json"))
-    return passed
+        passed += ONLY_JSON
+    return tuple(passed)
 
 
 async def _drop(reply: Answer | StreamedAnswer, slots: Slots) -> None:

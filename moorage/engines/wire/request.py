@@ -45,13 +45,13 @@ def first_lines(method: str, target: str, authority: str, fixed: Iterable[tuple[
     return b"".join(lines)
 
 
-def head_of(lines: bytes, headers: Iterable[tuple[bytes, bytes]], body_bytes: int) -> bytes:
-    """The whole head, blank line included; `headers` are in ASGI's shape, names in lower case.
+def head_of(lines: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The head but for the length of the body (`b"content-length: 5\\r\\n\\r\\n"`); `headers`: names in lower case.
 
     Raises UsageError for a line break inside a header, which would begin a header or a request of its own.
     """
     passed = [b"%s: %s\r\n" % pair for pair in headers if pair[0] not in OURS]
-    head = b"%s%scontent-length: %d\r\n\r\n" % (lines, b"".join(passed), body_bytes)
-    if head.count(b"\n") != lines.count(b"\n") + len(passed) + 2 or head.count(b"\r") != head.count(b"\n"):
+    head = lines + b"".join(passed)
+    if head.count(b"\n") != lines.count(b"\n") + len(passed) or head.count(b"\r") != head.count(b"\n"):
         raise UsageError("a header holds a line break", code="bad_header")
     return head

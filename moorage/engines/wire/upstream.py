@@ -24,7 +24,7 @@ CONNECT_TIMEOUT_S = 5.0
 IDLE_S = 30.0
 BODY_CAP_BYTES = 256 * 1024 * 1024
 """Of a whole reply. A 100,000-token prompt echoed with log probabilities stays far below."""
-TARGETS_KEPT = 64
+HEADS_KEPT = 64
 
 
 class Upstream:
@@ -51,7 +51,7 @@ class Upstream:
         self._body_cap_bytes = body_cap_bytes
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._lines: dict[tuple[str, str], bytes] = {}
+        self._heads: dict[tuple[str, str, tuple[tuple[bytes, bytes], ...]], bytes] = {}
         self._closed = False
 
     async def ask(
@@ -102,7 +102,7 @@ class Upstream:
         streamed: bool,
         taken: list[Connection] | None = None,
     ) -> Exchange:
-        head = head_of(self._first_lines(method, target), headers, len(body))
+        head = b"%bcontent-length: %d\r\n\r\n" % (self._head(method, target, tuple(headers)), len(body))
         loop = asyncio.get_running_loop()
         stale_seen = False
         while True:
@@ -126,14 +126,17 @@ class Upstream:
                 raise fault
             stale_seen = True
 
-    def _first_lines(self, method: str, target: str) -> bytes:
-        key = (method, target)
-        lines = self._lines.get(key)
-        if lines is None:
+    def _head(self, method: str, target: str, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+        """All but the body's length; few differ, so they are kept."""
+        key = (method, target, headers)
+        head = self._heads.get(key)
+        if head is None:
             lines = first_lines(method, self.origin.prefix + target, self.origin.authority, self._headers)
-            if len(self._lines) < TARGETS_KEPT:
-                self._lines[key] = lines
-        return lines
+            head = head_of(lines, headers)
+            if len(self._heads) >= HEADS_KEPT:
+                self._heads.clear()
+            self._heads[key] = head
+        return head
 
     async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
         if self._closed:
