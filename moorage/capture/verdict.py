@@ -22,7 +22,7 @@ Why a matched node's tokens were not kept, the first that holds, where A is the 
 | the tools are not those of the matched node | tools_changed |
 | A's reply had reasoning, and the prompt parts from it inside the reply | reasoning_stripped |
 | A's reply called tools, and the prompt parts from it inside the reply | tool_reserialised |
-| the texts are only loosely equal, and the prompt parts from it inside a reply | edited |
+| the texts are only loosely equal | edited |
 | the session is exact and this call was passed through | engine_rendered |
 | otherwise | template |
 
@@ -117,7 +117,7 @@ def _why(matched: Node, shared: int, prompt_tokens: int, facts: Facts) -> Reason
         return "reasoning_stripped"
     if inside and parted.finish_reason == "tool_calls":
         return "tool_reserialised"
-    if inside and facts.loose:
+    if facts.loose:
         return "edited"
     return "engine_rendered" if facts.engine_rendered else "template"
 

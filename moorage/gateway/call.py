@@ -53,6 +53,11 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
         return pinned
 
     @property
+    def shows_ids(self) -> bool:
+        """Whether the client gets token ids: it asked, or `--reply full` gives them to everyone."""
+        return self.ask.return_token_ids is True or self.gateway.settings.full_reply
+
+    @property
     def wants_logprobs(self) -> bool:
         """Whether the client asks to see log probabilities."""
         return self.ask.logprobs is not None and self.ask.logprobs is not False

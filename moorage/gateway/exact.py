@@ -14,7 +14,7 @@ from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.textual import text_plan
 from moorage.engines.vllm.ask import tokens_body
 from moorage.engines.vllm.generate import PATH as GENERATE
-from moorage.engines.vllm.generate import generate_body, is_closed
+from moorage.engines.vllm.generate import SAMPLING, generate_body, is_closed
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_completion, read_generate
 from moorage.errors import FailedError
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["answer", "plan_chat"]
 
 COMPLETIONS = "/v1/completions"
+TOKENS_FIELDS = (
+    frozenset(SAMPLING) - {"stop", "include_stop_str_in_output", "skip_special_tokens", "spaces_between_special_tokens"}
+) | {
+    *("messages", "tools", "tool_choice", "model", "n", "max_tokens", "max_completion_tokens", "user", "metadata"),
+    *("chat_template_kwargs", "add_generation_prompt", "return_token_ids", "prompt", "stream", "store"),
+}
+"""Fields that `/inference/v1/generate` is told of, or need not be told of; a request with others does not go there."""
 
 
 async def answer(call: ModelCall) -> Reply | Stream:
@@ -154,7 +161,7 @@ def _suits_tokens(call: ModelCall) -> bool:
     if home is None or home.generates_from_ids is False or call.wants_logprobs:
         return False
     fields = msgspec.json.decode(call.small_body, type=dict[str, msgspec.Raw])
-    return not any(name in fields for name in ("stop", "include_stop_str_in_output", "skip_special_tokens"))
+    return fields.keys() <= TOKENS_FIELDS
 
 
 async def _ask_for_tokens(call: ModelCall, known: Known, n: int) -> Generation | None:

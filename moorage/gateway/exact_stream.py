@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from moorage.capture.packing import unpack_ids
 from moorage.engines.contract import Generation, Sampled
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.stream import CaptureStream
@@ -32,7 +33,8 @@ async def frames(
     call: ModelCall, asked: Asked, known: Known, placed: Placed, streamed: StreamedAnswer
 ) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
-    capture = CaptureStream(call.ask, known=known, top_logprobs=call.wants_logprobs)
+    full = call.gateway.settings.full_reply
+    capture = CaptureStream(call.ask, full_reply=full, known=known, top_logprobs=call.wants_logprobs)
     held = needs_parser(call)
     settled = False
     chunks = _Chunks(call)
@@ -109,13 +111,21 @@ class _Chunks:
         out = []
         for choice in event.get("choices", ()):
             index, text = choice["index"], choice.get("text") or ""
-            if self._chat and index not in self._begun:
+            ids = choice.get("token_ids") if self._call.shows_ids else None
+            if index not in self._begun:
                 self._begun.add(index)
-                out.append(self._frame(index, {"delta": {"role": "assistant", "content": ""}}))
-            if text and not held:
+                out.extend(self._first(index, choice))
+            if (text or ids) and not held:
                 said = {"delta": {"content": text}} if self._chat else {"text": text}
-                out.append(self._frame(index, said))
+                out.append(self._frame(index, said if ids is None else {**said, "token_ids": ids}))
         return out
+
+    def _first(self, index: int, choice: dict[str, Any]) -> list[bytes]:
+        """What comes before a choice's text: chat's role, and the prompt's ids for a client that asked."""
+        prompt = {"prompt_token_ids": choice.get("prompt_token_ids")} if self._call.shows_ids else {}
+        if self._chat:
+            return [self._frame(index, {"delta": {"role": "assistant", "content": ""}}, **prompt)]
+        return [self._frame(index, {"text": "", **prompt})] if prompt else []
 
     def ends(self, generation: Generation, last: list[bytes], *, held: bool) -> list[bytes]:
         """What was held back, the finish reasons, usage when asked for, and `[DONE]`.
@@ -131,14 +141,16 @@ class _Chunks:
             end["logprobs"] = logprobs[position] if logprobs else None
             end["finish_reason"] = finish_of(choice)
             end["stop_reason"] = choice.stop_reason
+            if held and self._call.shows_ids:
+                end["token_ids"] = unpack_ids(choice.ids)
             out.append(self._frame(choice.index, end))
         if self._call.ask.wants_usage:
             out.append(frame({**self._head, "choices": [], "usage": usage_of(generation)}))
         return [*out, DONE]
 
-    def _frame(self, index: int, said: dict[str, Any]) -> bytes:
+    def _frame(self, index: int, said: dict[str, Any], **top: Any) -> bytes:
         choice = {"index": index, "logprobs": None, "finish_reason": None, **said}
-        return frame({**self._head, **self._call.extra_fields(), "choices": [choice]})
+        return frame({**self._head, **self._call.extra_fields(), **top, "choices": [choice]})
 
 
 def _deltas(choice: Sampled) -> list[dict[str, Any]]:

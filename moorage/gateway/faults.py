@@ -123,7 +123,8 @@ def reply_of(fault: Exception, shape: Shape) -> Reply:
     if fault.allow is not None:
         headers = (*headers, (b"allow", fault.allow.encode("ascii")))
     if shape == "openai":
-        status = 400 if fault.errors else fault.status  # a body of the wrong shape is a bad request there
+        wrong_body = isinstance(fault, BodyWrong) or fault.code in WRONG_VALUES
+        status = 400 if wrong_body else fault.status
         return Reply(status, msgspec.json.encode(_openai(fault, status)), b"application/json", headers)
     return Reply(fault.status, msgspec.json.encode(_problem(fault)), b"application/problem+json", headers)
 

@@ -139,7 +139,9 @@ def check_uids(route: Route, params: Mapping[str, str]) -> None:
         return
     for name in ("uid", "prompt_uid"):
         if name in params and not is_uid(params[name]):
-            raise Fault(422, f"{params[name]!r} is no uid: {UID_RULE}", code="uid_wrong")
+            message = f"{params[name]!r} is no uid: {UID_RULE}"
+            errors = ({"pointer": "", "detail": message},)
+            raise Fault(422, message, code="uid_wrong", errors=errors)
 
 
 def _of_uid(method: str, path: str, parts: list[str]) -> tuple[Route, dict[str, str]]:

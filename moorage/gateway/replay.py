@@ -39,6 +39,7 @@ async def _frames(body: dict[str, Any], call: ModelCall) -> AsyncGenerator[bytes
     for choice in body["choices"]:
         index, logprobs = choice["index"], choice.get("logprobs")
         said = {"delta": _delta(choice["message"])} if chat else {"text": choice["text"]}
+        said |= {"token_ids": choice["token_ids"]} if "token_ids" in choice else {}
         yield frame({**head, "choices": [{"index": index, **said, "logprobs": logprobs, "finish_reason": None}]})
         end: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
         finish = choice.get("finish_reason")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.capture.packing import count
+from moorage.capture.packing import count, unpack_ids
 from moorage.engines.contract import Generation, Sampled
 from moorage.gateway.bodies import ChatAsk
 from moorage.gateway.call import ModelCall
@@ -27,10 +27,11 @@ def whole_reply(
         "created": int(call.gateway.clock()),
         "model": generation.model,
         "choices": [
-            _choice(choice, chat, logprobs[position] if logprobs else None)
+            _choice(choice, chat, logprobs[position] if logprobs else None, ids=call.shows_ids)
             for position, choice in enumerate(generation.choices)
         ],
         "usage": generation.usage or usage_of(generation),
+        **({"prompt_token_ids": unpack_ids(generation.prompt)} if call.shows_ids and chat else {}),
         **(extra or {}),
     }
     return msgspec.json.encode(body)
@@ -44,7 +45,7 @@ def usage_of(generation: Generation) -> dict[str, int]:
     return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
 
 
-def _choice(choice: Sampled, chat: bool, logprobs: Any) -> dict[str, Any]:
+def _choice(choice: Sampled, chat: bool, logprobs: Any, *, ids: bool) -> dict[str, Any]:
     said = {"message": choice.message} if chat else {"text": choice.text or ""}
     return {
         "index": choice.index,
@@ -52,4 +53,5 @@ def _choice(choice: Sampled, chat: bool, logprobs: Any) -> dict[str, Any]:
         "logprobs": logprobs,
         "finish_reason": finish_of(choice),
         "stop_reason": choice.stop_reason,
+        **({"token_ids": unpack_ids(choice.ids)} if ids else {}),
     }

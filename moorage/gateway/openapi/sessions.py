@@ -44,7 +44,7 @@ def paths() -> dict[str, Any]:
                 "delete_session",
                 json_of("It takes no call any more.", ref("SessionDeleted")),
                 parameters=(one,),
-                faults=(400, 404, 503),
+                faults=(404, 503),
             )
         },
         "/{uuid}/nodes": {
@@ -53,7 +53,7 @@ def paths() -> dict[str, Any]:
                 "read_nodes",
                 json_of("One node a leaf; one a call where `track_tree` was asked for.", ref("Nodes")),
                 parameters=(one, undelivered),
-                faults=(400, 404, 503),
+                faults=(404, 503),
             )
         },
         "/{uuid}/v1/chat/completions": {
@@ -86,7 +86,7 @@ def paths() -> dict[str, Any]:
                 "session_models",
                 json_of("One model.", ref("ModelList")),
                 parameters=(one,),
-                faults=(400, 404, 503),
+                faults=(404, 503),
             )
         },
     }

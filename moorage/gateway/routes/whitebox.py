@@ -42,8 +42,8 @@ class StepBody(msgspec.Struct, frozen=True):
     prompt_ids: list[TokenId]
     response_ids: list[TokenId]
     prompt_uid: str | None = None
-    step_index: Annotated[int, msgspec.Meta(ge=0)] = 0
-    policy_version: int = 0
+    step_index: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
+    policy_version: Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] = 0
     is_last: bool = False
     reward: float | None = None
     rollout_log_probs: list[float] | None = None
