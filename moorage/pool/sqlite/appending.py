@@ -73,8 +73,7 @@ def _add(transaction: Transaction, head: Head, draft: Draft, record: bytes, blob
 
 
 def _head(transaction: Transaction, uid: str) -> Head:
-    """From the file; the first step also fixes the trajectory's channel and prompt_uid."""
-    transaction.flush()
+    """From the file, where all its calls are: the first step also fixes the trajectory's channel and prompt_uid."""
     kept: Kept = need(transaction, uid)
     if kept.state == "deleted":
         raise deleted(uid)

@@ -99,26 +99,30 @@ def to_trajectory(kept: Kept) -> Trajectory:
 
 def create(transaction: Transaction, new: NewTrajectory) -> Kept:
     """Raises ConflictError when the uid is known."""
-    if find(transaction.db, new.uid) is not None:
-        raise ConflictError(f"the uid {new.uid!r} is taken", code="uid_taken", hint="give another one, or none")
-    transaction.execute(
-        "INSERT INTO trajectories (uid, kind, state, prompt_uid, offered_prompt_uid, channel, channel_fixed, metadata,"
-        " options, created_at, version, top_step) VALUES (?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, -1)",
-        (
-            new.uid,
-            new.kind,
-            new.prompt_uid,
-            new.offered_prompt_uid,
-            new.channel,
-            msgspec.json.encode(new.metadata),
-            msgspec.json.encode(new.options),
-            new.created_at or transaction.now,
-        ),
+    prompt_uid = new.prompt_uid
+    group_id = None if prompt_uid is None else _group(transaction, new.channel or DEFAULT_CHANNEL, prompt_uid)
+    values = (
+        new.uid,
+        new.kind,
+        prompt_uid,
+        new.offered_prompt_uid,
+        new.channel,
+        msgspec.json.encode(new.metadata),
+        msgspec.json.encode(new.options),
+        new.created_at or transaction.now,
+        group_id,
     )
-    kept = need(transaction, new.uid)
-    if kept.prompt_uid is not None:
-        _update(transaction, kept, group_id=_group(transaction, kept.channel or DEFAULT_CHANNEL, kept.prompt_uid))
-    return kept
+    try:
+        transaction.execute(
+            "INSERT INTO trajectories (uid, kind, state, prompt_uid, offered_prompt_uid, channel, channel_fixed,"
+            " metadata, options, created_at, version, top_step, group_id)"
+            " VALUES (?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, -1, ?)",
+            values,
+        )
+    except sqlite3.IntegrityError:
+        message = f"the uid {new.uid!r} is taken"
+        raise ConflictError(message, code="uid_taken", hint="give another one, or none") from None
+    return need(transaction, new.uid)
 
 
 def change(transaction: Transaction, uid: str, change: Change) -> Kept:

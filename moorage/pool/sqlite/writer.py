@@ -129,6 +129,8 @@ class Writer:
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
+            # All were asked at once, so any order will do: calls first are gathered into few statements.
+            batch.sort(key=lambda asked: not isinstance(asked.work, _Append))
             outcomes, committed = self._commit(batch)
             with suppress(RuntimeError):  # the loop was closed first: nobody waits any more
                 self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
