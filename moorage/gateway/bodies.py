@@ -47,7 +47,9 @@ class ChatAsk(ModelAsk, frozen=True, kw_only=True):
     top_logprobs: int | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    documents: list[Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 

@@ -69,8 +69,9 @@ async def plan_chat(gateway: Gateway, live: LiveSession, read: ChatRead, asked: 
     """The prompt's ids and where they stand in the session's tree. Raises UsageError for a template that fails."""
     renderer = gateway.renderer
     if renderer is None:
+        gateway.refuse_unready()
         raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
-    ask = read.ask
+    ask, kwargs = read.ask, read.ask.chat_template_kwargs or {}
     prompt_ask = PromptAsk(
         messages=ask.messages,
         conversation=read.conversation,
@@ -80,7 +81,8 @@ async def plan_chat(gateway: Gateway, live: LiveSession, read: ChatRead, asked: 
         system_changed=live.system_key not in (None, read.system_key),
         add_generation_prompt=ask.add_generation_prompt is not False,
         continue_final_message=bool(ask.continue_final_message),
-        template_kwargs=ask.chat_template_kwargs or {},
+        template_kwargs=kwargs,
+        kwargs_changed=live.kwargs not in (None, kwargs),
         preserve_think_blocks=live.trajectory.options.get("preserve_think_blocks", True),
         escape_special=gateway.settings.escape_special,
         prompt_limit=gateway.settings.prompt_length,
@@ -94,6 +96,7 @@ async def plan_chat(gateway: Gateway, live: LiveSession, read: ChatRead, asked: 
     if asked is not None:
         note_conversation(asked, read, plan.covered)
         live.takes_system(asked.system_key)
+        live.kwargs = kwargs
     return plan
 
 
@@ -116,6 +119,7 @@ async def _plan(call: ModelCall, asked: Asked) -> PromptPlan:
         return await plan_chat(call.gateway, call.live, call.read, asked)
     renderer = call.gateway.renderer
     if renderer is None:
+        call.gateway.refuse_unready()
         raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
     prompt: Any = getattr(call.ask, "prompt", None)
     asked.prompt_text = prompt if isinstance(prompt, str) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,6 +19,9 @@ from moorage.errors import NotFoundError
 from moorage.gateway.faults import Fault
 from moorage.gateway.reading import Memo
 from moorage.pool.contract import Appended, Kind, NewTrajectory, Store, Trajectory
+
+if TYPE_CHECKING:
+    from moorage.gateway.retries import Flight
 
 __all__ = ["LiveSession", "LiveSessions", "Past"]
 
@@ -45,6 +49,7 @@ class LiveSession:
         "counted",
         "in_flight",
         "known",
+        "kwargs",
         "memo",
         "past",
         "system_key",
@@ -56,14 +61,16 @@ class LiveSession:
         self.trajectory = trajectory
         self.tree = CallTree()
         self.past: dict[bytes, list[Past]] = {}
-        self.in_flight: dict[bytes, list[tuple[bytes, asyncio.Future[None]]]] = {}
-        """Retry key → the Idempotency digest of each such request, and what is done when it is."""
+        self.in_flight: dict[bytes, list[Flight]] = {}
+        """Retry key → the requests with it that are not over."""
         self.memo: Memo | None = None
         """The last chat request's text, so that the next one's need not be read whole."""
         self.known: Known | None = None
         """The last prompt's ids and their JSON text, for the same reason."""
         self.system_key: bytes | None = None
         """Of the last request (`moorage.gateway.passthrough.system_key`); None: there was none in this worker."""
+        self.kwargs: dict[str, Any] | None = None
+        """`chat_template_kwargs` of the last exact request; None: there was none in this worker."""
         self.busy = 0
         self._bytes = SESSION_BYTES
         self.counted = 0

@@ -54,6 +54,11 @@ class ChatRead(msgspec.Struct, frozen=True):
     memo: Memo | None
     """What this request repeats; None: it was read whole."""
 
+    @property
+    def engine_renders(self) -> bool:
+        """Whether only the engine can make this prompt: other parts than text, a template of the request's own."""
+        return self.has_other_parts or self.ask.chat_template is not None or bool(self.ask.documents)
+
     def content(self, path: str, raw: bytes) -> Begun:
         """The digest of the route and the whole body, what is known of it not hashed again."""
         if self.memo is None:

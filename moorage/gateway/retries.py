@@ -15,13 +15,15 @@ from moorage.gateway.live import LiveSession
 from moorage.gateway.reply import Reply, Stream
 from moorage.gateway.request import Request
 
-__all__ = ["answer_once", "retry_of"]
+__all__ = ["Flight", "answer_once", "retry_of"]
+
+NO_EVIDENCE = retry_evidence(None, None)
 
 
 def retry_of(request: Request, content: Begun) -> RetryKey:
     """`content`: the digest of the route within the session and the whole body."""
     key, count = request.header(b"idempotency-key"), request.header(b"x-stainless-retry-count")
-    return content.key(retry_evidence(key, count))
+    return content.key(NO_EVIDENCE if key is None and count is None else retry_evidence(key, count))
 
 
 async def answer_once(
@@ -33,17 +35,14 @@ async def answer_once(
     """`work()`, or `replay(seq)` of the request that this one repeats, waiting for it when it is in flight."""
     while retry.counted or retry.idempotency_digest:  # without evidence it is a new sample
         running, past = live.in_flight.get(retry.content, ()), live.past.get(retry.content, ())
-        action, at = choose(retry, [one[0] for one in running], [one.idempotency_digest for one in past])
+        earlier = [one.idempotency_digest for one in past]
+        action, at = choose(retry, [flight.idempotency_digest for flight in running], earlier)
         if action == "ask":
             break
         if action == "replay":
             return await replay(past[at].seq)
-        await asyncio.wait([running[at][1]])  # it may fail or lose its client: then this one is a new call
-    return await _work(live, retry, work)
-
-
-async def _work(live: LiveSession, retry: RetryKey, work: Callable[[], Awaitable[Reply | Stream]]) -> Reply | Stream:
-    flight = _Flight(live, retry)
+        await running[at].landed()  # it may fail or lose its client: then this one is a new call
+    flight = Flight(live, retry)
     try:
         outcome = await work()
     except BaseException:
@@ -56,23 +55,36 @@ async def _work(live: LiveSession, retry: RetryKey, work: Callable[[], Awaitable
     return outcome
 
 
-class _Flight:
+class Flight:
     """A request in flight, as others see it."""
 
+    __slots__ = ("_key", "_landed", "_live", "_over", "idempotency_digest")
+
     def __init__(self, live: LiveSession, retry: RetryKey) -> None:
+        self.idempotency_digest = retry.idempotency_digest
         self._live = live
         self._key = retry.content
-        self._mine = (retry.idempotency_digest, asyncio.get_running_loop().create_future())
-        live.in_flight.setdefault(retry.content, []).append(self._mine)
+        self._landed = False
+        self._over: asyncio.Event | None = None
+        """Made when somebody waits."""
+        live.in_flight.setdefault(retry.content, []).append(self)
         live.busy += 1
+
+    async def landed(self) -> None:
+        """Wait until it is over."""
+        if self._over is None:
+            self._over = asyncio.Event()
+        await self._over.wait()
 
     def land(self) -> None:
         """It is over, however it ended."""
-        if self._mine[1].done():
+        if self._landed:
             return
+        self._landed = True
         siblings = self._live.in_flight[self._key]
-        siblings.remove(self._mine)
+        siblings.remove(self)
         if not siblings:
             del self._live.in_flight[self._key]
         self._live.busy -= 1
-        self._mine[1].set_result(None)
+        if self._over is not None:
+            self._over.set()

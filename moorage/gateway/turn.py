@@ -38,7 +38,7 @@ async def take_turn(gateway: Gateway, live: LiveSession, request: Request, path:
     async def work() -> Reply | Stream:
         if not gateway.settings.compat_claw:
             refuse_sealed(live)
-        if mode_of(gateway, live) == "exact" and not (call.read is not None and call.read.has_other_parts):
+        if mode_of(gateway, live) == "exact" and not (call.read is not None and call.read.engine_renders):
             return await exact.answer(call)
         return await passthrough.answer(call)
 

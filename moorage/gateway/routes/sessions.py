@@ -125,7 +125,7 @@ async def render(gateway: Gateway, request: Request) -> Reply:
     """`POST /{uuid}/v1/chat/completions/render`: exactly the ids that the same request would send; changes nothing."""
     live = await _live(gateway, request)
     read, _ = read_in_session(live.memo, request, CHAT)
-    if mode_of(gateway, live) != "exact" or read.has_other_parts or gateway.renderer is None:
+    if mode_of(gateway, live) != "exact" or read.engine_renders or gateway.renderer is None:
         return await render_by_engine.render(gateway, live, request, read.ask)
     plan = await exact.plan_chat(gateway, live, read)
     ids = unpack_ids(plan.ids)
