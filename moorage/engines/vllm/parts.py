@@ -24,7 +24,7 @@ class Parts(NamedTuple):
     """`rest` has null in place of the other three, which are JSON."""
 
     rest: bytes
-    logprobs: bytes
+    logprobs: memoryview
     token_ids: bytes
     prompt_ids: bytes
     """Without the known ones at its beginning."""
@@ -76,7 +76,7 @@ def take_apart(raw: bytes, known: Known | None = None) -> Parts | None:
     rest = b"null".join((raw[:logprobs], raw[finish + 1 : ids], raw[ids_end:prompt], raw[end:]))
     if not _is_whole(rest):
         return None
-    return Parts(rest, raw[logprobs : finish + 1], raw[ids:ids_end], b"[" + raw[unknown:end], before)
+    return Parts(rest, memoryview(raw)[logprobs : finish + 1], raw[ids:ids_end], b"[" + raw[unknown:end], before)
 
 
 def _is_whole(rest: bytes) -> bool:

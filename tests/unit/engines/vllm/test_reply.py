@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moorage.capture.packing import pack_ids, unpack_floats, unpack_ids
 from moorage.engines.vllm.faults import AbortedByEngine, EngineGaveNoIds, ShortLogprobs, UnreadableReply
 from moorage.engines.vllm.known import Known
+from moorage.engines.vllm.parts import take_apart
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion, read_generate
 from moorage.errors import FailedError
 from tests.stand_ins.canned_replies import CannedReplies
@@ -33,8 +34,10 @@ def test_what_is_read_is_what_was_said(data: st.DataObject, chat: bool, style: s
     said = data.draw(replies(chat=chat))
     raw = dump(said, style)
     prompt = said["prompt_token_ids"] if chat else said["choices"][0]["prompt_token_ids"]
-    known = Known.of(pack_ids(data.draw(st.sampled_from([prompt[:1], prompt, prompt[:-1], [prompt[0] + 1], []]))))
-    generation = (read_chat if chat else read_completion)(raw, known=known, top_logprobs=data.draw(st.booleans()))
+    known = Known.of(pack_ids(data.draw(st.sampled_from([prompt[:1], prompt, prompt[:-1], [prompt[0] ^ 1], []]))))
+    parts = take_apart(raw, known) if data.draw(st.booleans()) else None
+    tops = data.draw(st.booleans())
+    generation = (read_chat if chat else read_completion)(raw, known=known, top_logprobs=tops, parts=parts)
     assert unpack_ids(generation.prompt) == prompt
     assert (generation.model, generation.usage) == (said["model"], said["usage"])
     for read, choice in zip(generation.choices, said["choices"], strict=True):
@@ -56,7 +59,7 @@ def test_the_client_gets_all_but_what_only_the_gateway_asked_for(
     raw = dump(said, style)
     kind: type[ChatRequest] | type[Request] = ChatRequest if chat else Request
     asked = kind(return_token_ids=ids, logprobs=(True if chat else 0) if logprobs else None)
-    out = client_reply(raw, asked)
+    out = client_reply(raw, asked, take_apart(raw) if data.draw(st.booleans()) else None)
     expected = copy.deepcopy(said)
     for fields in (expected, *expected["choices"]):
         for name in ("token_ids", "prompt_token_ids"):
@@ -67,6 +70,38 @@ def test_the_client_gets_all_but_what_only_the_gateway_asked_for(
     assert json.loads(out) == expected
     if style == "compact" or (ids and logprobs):
         assert out == (raw if ids and logprobs else dump(expected))
+
+
+@given(st.data(), st.booleans())
+def test_a_reply_with_one_choice_is_taken_apart(data: st.DataObject, chat: bool) -> None:
+    said = data.draw(replies(chat=chat))
+    parts = take_apart(dump(said))
+    assert (parts is not None) == (len(said["choices"]) == 1)
+
+
+def test_what_is_not_a_choices_own_is_not_taken_for_it() -> None:
+    """Each of these has the keys, one in another place than the one they are looked for in."""
+    ids, logprobs = b'"token_ids":[1]', b'"logprobs":{"content":[]}'
+    end = b',"finish_reason":"stop",'
+    for raw in (
+        b'{"choices":[{"index":0,"x":{"y":0,'
+        + logprobs
+        + b'},"finish_reason":"stop",'
+        + ids
+        + b'}],"prompt_token_ids":[2]}',
+        b'{"choices":[{"index":0,' + logprobs + end + b'"x":{"y":0,' + ids + b'}}],"prompt_token_ids":[2]}',
+        b'{"choices":[{"index":0,' + logprobs + end + ids + b'}],"x":{"y":0,"prompt_token_ids":[2]}}',
+        b'{"choices":[{"index":0,"token_ids":null,'
+        + logprobs
+        + end
+        + b'"x":{"y":0,'
+        + ids
+        + b'}}],"prompt_token_ids":[2]}',
+    ):
+        assert json.loads(raw)
+        assert take_apart(raw) is None
+    whole = b'{"choices":[{"index":0,' + logprobs + end + ids + b'}],"prompt_token_ids":[2]}'
+    assert take_apart(whole) is not None
 
 
 def test_objects_of_unknown_make_keep_what_they_hold() -> None:
