@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from moorage.errors import MoorageError
-from moorage.gateway.faults import Fault
-from moorage.gateway.live import LiveSessions
+from moorage.gateway.http.faults import Fault
 from moorage.gateway.log import Log
 from moorage.gateway.metrics import Metrics
 from moorage.gateway.settings import Settings
+from moorage.gateway.turns.live import LiveSessions
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.fleet import Fleet

@@ -10,7 +10,7 @@ from typing import IO, Any
 import msgspec
 
 from moorage.errors import MoorageError
-from moorage.gateway.request import Request
+from moorage.gateway.http.request import Request
 
 __all__ = ["Log"]
 

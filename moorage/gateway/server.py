@@ -20,10 +20,10 @@ from moorage.engines.fleet.endpoint import Endpoint
 from moorage.engines.fleet.fleet import Fleet
 from moorage.engines.parsing.process import ParserProcess
 from moorage.errors import ConflictError, PreflightError, UsageError
-from moorage.gateway.app import App
 from moorage.gateway.gateway import Gateway
+from moorage.gateway.http.app import App
+from moorage.gateway.http.listener import Listener
 from moorage.gateway.ids import cheap_ids, uuid_hex
-from moorage.gateway.listener import Listener
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
 from moorage.gateway.tokenizer_choice import find_tokenizer_folder, load_renderer

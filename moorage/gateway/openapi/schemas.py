@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from moorage.gateway.bodies import ChatAsk, CompletionAsk
 from moorage.gateway.openapi.operation import ref
 from moorage.gateway.routes.pool import AckBody, LeaseBody, NackBody
 from moorage.gateway.routes.sessions import CreateBody
 from moorage.gateway.routes.trajectories import CompleteBody, InitBody, RegisterBody
 from moorage.gateway.routes.whitebox import GenerateBody, RewardBody, StepsBody
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk
 from moorage.pool.contract import Step
 
 __all__ = ["schemas"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moorage.gateway.reply import Reply, json_reply
+from moorage.gateway.http.reply import Reply, json_reply
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway

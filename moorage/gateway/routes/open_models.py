@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from moorage.errors import MoorageError
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.request import Request
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.request import Request
+from moorage.gateway.http.sse import error_frame
 from moorage.gateway.routes.models_list import models_reply
-from moorage.gateway.sse import error_frame
-from moorage.gateway.upstream import relay_error
+from moorage.gateway.turns.upstream import relay_error
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.engines.fleet.servers_file import endpoints_of
 from moorage.gateway import documentation
-from moorage.gateway.faults import Fault
-from moorage.gateway.reply import Reply, json_reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.reply import Reply, json_reply
+from moorage.gateway.http.request import Request
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway

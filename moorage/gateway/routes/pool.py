@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from moorage.gateway.faults import BodyWrong
-from moorage.gateway.reply import Reply, Stream, json_reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import BodyWrong
+from moorage.gateway.http.reply import Reply, Stream, json_reply
+from moorage.gateway.http.request import Request
 from moorage.gateway.routes.trajectories import check_channel
 from moorage.pool.contract import Event, Lease, LeaseAsk
 

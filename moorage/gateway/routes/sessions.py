@@ -10,19 +10,19 @@ import msgspec
 from moorage.capture.packing import unpack_ids
 from moorage.capture.views.nodes import nodes_of
 from moorage.engines.parsing.names import REASONING_PARSERS, TOOL_PARSERS
-from moorage.gateway import exact, render_by_engine
-from moorage.gateway.faults import Fault
-from moorage.gateway.reading import read_in_session
-from moorage.gateway.reply import Reply, Stream, json_reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.reply import Reply, Stream, json_reply
+from moorage.gateway.http.request import Request
 from moorage.gateway.routes.models_list import models_reply
-from moorage.gateway.turn import CHAT, COMPLETIONS, mode_of, take_turn
+from moorage.gateway.turns import exact, render_by_engine
+from moorage.gateway.turns.reading import read_in_session
+from moorage.gateway.turns.turn import CHAT, COMPLETIONS, mode_of, take_turn
 from moorage.pool.contract import NewTrajectory
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
     from moorage.gateway.gateway import Gateway
-    from moorage.gateway.live import LiveSession
+    from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["chat", "completions", "create", "delete", "listed", "models", "nodes", "render"]
 

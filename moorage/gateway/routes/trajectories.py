@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.errors import ConflictError, NotFoundError
-from moorage.gateway.faults import BodyWrong
-from moorage.gateway.live import LiveSession
-from moorage.gateway.reply import Reply, Stream, json_reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import BodyWrong
+from moorage.gateway.http.reply import Reply, Stream, json_reply
+from moorage.gateway.http.request import Request
+from moorage.gateway.http.uids import UID_RULE, is_channel, is_prompt_uid, is_trajectory_uid
 from moorage.gateway.routes.models_list import models_reply
-from moorage.gateway.turn import CHAT, COMPLETIONS, take_turn
-from moorage.gateway.uids import UID_RULE, is_channel, is_prompt_uid, is_trajectory_uid
+from moorage.gateway.turns.live import LiveSession
+from moorage.gateway.turns.turn import CHAT, COMPLETIONS, take_turn
 from moorage.pool.contract import Change, NewTrajectory
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ import msgspec
 from moorage.capture.packing import pack_floats, pack_ids, unpack_floats, unpack_ids
 from moorage.engines.vllm.ask import capture_body
 from moorage.engines.vllm.reply import read_chat, read_completion
-from moorage.gateway.bodies import ChatAsk, CompletionAsk
-from moorage.gateway.faults import BodyWrong, Fault
-from moorage.gateway.reply import Reply, json_reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import BodyWrong, Fault
+from moorage.gateway.http.reply import Reply, json_reply
+from moorage.gateway.http.request import Request
 from moorage.gateway.routes.trajectories import check_channel, check_prompt_uid, check_trajectory_uid
-from moorage.gateway.upstream import refuse_error
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk
+from moorage.gateway.turns.upstream import refuse_error
 from moorage.pool.contract import NewTrajectory, SubmittedStep
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pytest
 import schemathesis
 
 from moorage.gateway import documentation
-from moorage.gateway.faults import Fault
-from moorage.gateway.paths import FIXED, SESSION, TRAJECTORY, find_route
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.paths import FIXED, SESSION, TRAJECTORY, find_route
 
 DOCUMENT = documentation.document()
 EXAMPLES = {"uuid": "0b5ff0fa-13f1-4b08-a83b-b2d6bbb5ec1b", "trajectory_uid": "t1", "prompt_uid": "p1", "file": "x.js"}

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.capture.retry import begin, retry_evidence
-from moorage.gateway.bodies import sampling_of
-from moorage.gateway.faults import Fault
-from moorage.gateway.reading import ChatRead, Memo, read_in_session
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns.bodies import sampling_of
+from moorage.gateway.turns.reading import ChatRead, Memo, read_in_session
 
 PATH = "/v1/chat/completions"
 NO_EVIDENCE = retry_evidence(None, None)

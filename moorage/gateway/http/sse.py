@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from moorage.errors import MoorageError
-from moorage.gateway.faults import reply_of
+from moorage.gateway.http.faults import reply_of
 
 __all__ = ["DONE", "error_frame", "frame"]
 

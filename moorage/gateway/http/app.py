@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from moorage.gateway.faults import ClientGone, Fault, Shape, UpstreamError, reply_of
-from moorage.gateway.paths import Route, check_uids, find_route, shape_of
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import ClientGone, Fault, Shape, UpstreamError, reply_of
+from moorage.gateway.http.paths import Route, check_uids, find_route, shape_of
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.request import Request
 
 if TYPE_CHECKING:
-    from moorage.gateway.connection import Connection
     from moorage.gateway.gateway import Gateway
+    from moorage.gateway.http.connection import Connection
 
 __all__ = ["App"]
 

@@ -16,12 +16,12 @@ from moorage.engines.contract import Generation, Sampled
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.call import ModelCall
-from moorage.gateway.commit import Asked, Placed, commit, to_its_end
-from moorage.gateway.saying import finish_of, needs_parser, say, shown_logprobs
-from moorage.gateway.sse import DONE, error_frame, frame
-from moorage.gateway.whole import usage_of, whole_reply
+from moorage.gateway.http.sse import DONE, error_frame, frame
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.commit import Asked, Placed, commit, to_its_end
+from moorage.gateway.turns.saying import finish_of, needs_parser, say, shown_logprobs
+from moorage.gateway.turns.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
     from moorage.engines.wire.answer import StreamedAnswer

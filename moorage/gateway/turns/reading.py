@@ -12,8 +12,8 @@ import msgspec
 
 from moorage.capture.messages import Conversation, read_conversation
 from moorage.capture.retry import Begun, begin
-from moorage.gateway.bodies import ChatAsk, check_chat, read_chat
-from moorage.gateway.request import Request
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns.bodies import ChatAsk, check_chat, read_chat
 
 __all__ = ["ChatRead", "Memo", "read_in_session"]
 

@@ -17,14 +17,14 @@ from moorage.engines.vllm.parts import Parts, take_apart
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.call import ModelCall
-from moorage.gateway.commit import Asked, Placed, commit, to_its_end
-from moorage.gateway.reading import ChatRead
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.sse import error_frame
-from moorage.gateway.upstream import learning_of_ids, refuse_error, relay_error
-from moorage.gateway.whole import usage_of, whole_reply
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.sse import error_frame
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.commit import Asked, Placed, commit, to_its_end
+from moorage.gateway.turns.reading import ChatRead
+from moorage.gateway.turns.upstream import learning_of_ids, refuse_error, relay_error
+from moorage.gateway.turns.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
     from moorage.engines.contract import Generation

@@ -16,12 +16,12 @@ from moorage.capture.call import Call
 from moorage.capture.tree import CallTree, Node
 from moorage.engines.vllm.known import Known
 from moorage.errors import NotFoundError
-from moorage.gateway.faults import Fault
-from moorage.gateway.reading import Memo
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.turns.reading import Memo
 from moorage.pool.contract import Appended, Kind, NewTrajectory, Store, Trajectory
 
 if TYPE_CHECKING:
-    from moorage.gateway.retries import Flight
+    from moorage.gateway.turns.retries import Flight
 
 __all__ = ["LiveSession", "LiveSessions", "Past"]
 
@@ -68,7 +68,7 @@ class LiveSession:
         self.known: Known | None = None
         """The last prompt's ids and their JSON text, for the same reason."""
         self.system_key: bytes | None = None
-        """Of the last request (`moorage.gateway.passthrough.system_key`); None: there was none in this worker."""
+        """Of the last request (`moorage.gateway.turns.passthrough.system_key`); None: there was none in this worker."""
         self.kwargs: dict[str, Any] | None = None
         """`chat_template_kwargs` of the last exact request; None: there was none in this worker."""
         self.busy = 0

@@ -10,8 +10,8 @@ import msgspec
 
 from moorage.capture.packing import unpack_floats, unpack_ids
 from moorage.engines.contract import Generation, Sampled
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.call import ModelCall
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.call import ModelCall
 
 if TYPE_CHECKING:
     from moorage.engines.rendering.tokenizer import Tokenizer

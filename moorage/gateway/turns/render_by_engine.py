@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.faults import Fault
-from moorage.gateway.live import LiveSession
-from moorage.gateway.reply import Reply, json_reply
-from moorage.gateway.request import Request
-from moorage.gateway.upstream import refuse_error
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.reply import Reply, json_reply
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.live import LiveSession
+from moorage.gateway.turns.upstream import refuse_error
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState

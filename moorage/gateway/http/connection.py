@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from moorage.gateway.faults import BodyTooLarge, Fault
-from moorage.gateway.reply import Reply
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import BodyTooLarge, Fault
+from moorage.gateway.http.reply import Reply
+from moorage.gateway.http.request import Request
 
 if TYPE_CHECKING:
-    from moorage.gateway.app import App
-    from moorage.gateway.listener import Listener
+    from moorage.gateway.http.app import App
+    from moorage.gateway.http.listener import Listener
 
 __all__ = ["Connection"]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from moorage.errors import MoorageError
-from moorage.gateway.reply import Reply
+from moorage.gateway.http.reply import Reply
 
 __all__ = ["BodyNotJson", "BodyTooLarge", "BodyWrong", "ClientGone", "Fault", "Shape", "UpstreamError", "reply_of"]
 

@@ -8,9 +8,9 @@ import msgspec
 
 from moorage.capture.packing import count, unpack_ids
 from moorage.engines.contract import Generation, Sampled
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.call import ModelCall
-from moorage.gateway.saying import finish_of
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.saying import finish_of
 
 __all__ = ["usage_of", "whole_reply"]
 

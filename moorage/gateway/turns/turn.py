@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moorage.capture.retry import begin
-from moorage.gateway import exact, passthrough, replay
-from moorage.gateway.bodies import ChatAsk, CompletionAsk, read_completion
-from moorage.gateway.call import ModelCall
-from moorage.gateway.faults import Fault
-from moorage.gateway.live import LiveSession
-from moorage.gateway.reading import read_in_session
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.request import Request
-from moorage.gateway.retries import answer_once, retry_of
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns import exact, passthrough, replay
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, read_completion
+from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.live import LiveSession
+from moorage.gateway.turns.reading import read_in_session
+from moorage.gateway.turns.retries import answer_once, retry_of
 
 if TYPE_CHECKING:
     from moorage.capture.call import Mode

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from moorage.engines.vllm.faults import EngineGaveNoIds
-from moorage.gateway.faults import UpstreamError
+from moorage.gateway.http.faults import UpstreamError
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState

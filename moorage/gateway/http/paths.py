@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from moorage.gateway.faults import Fault, Shape
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import Fault, Shape
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.request import Request
+from moorage.gateway.http.uids import RESERVED, UID_RULE, is_uid
 from moorage.gateway.routes import open_models, operations, pool, sessions, trajectories, whitebox
-from moorage.gateway.uids import RESERVED, UID_RULE, is_uid
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway

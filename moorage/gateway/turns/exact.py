@@ -18,22 +18,22 @@ from moorage.engines.vllm.generate import SAMPLING, generate_body, is_closed
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_completion, read_generate
 from moorage.errors import FailedError
-from moorage.gateway.bodies import CompletionAsk
-from moorage.gateway.call import ModelCall
-from moorage.gateway.commit import Asked, Placed, commit
-from moorage.gateway.exact_stream import check_prompt, frames
-from moorage.gateway.passthrough import note_conversation
-from moorage.gateway.reading import ChatRead
-from moorage.gateway.recorded import recorded_messages
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.saying import needs_parser, say, shown_logprobs
-from moorage.gateway.upstream import learning_of_ids, refuse_error, relay_error
-from moorage.gateway.whole import whole_reply
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.turns.bodies import CompletionAsk
+from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.commit import Asked, Placed, commit
+from moorage.gateway.turns.exact_stream import check_prompt, frames
+from moorage.gateway.turns.passthrough import note_conversation
+from moorage.gateway.turns.reading import ChatRead
+from moorage.gateway.turns.recorded import recorded_messages
+from moorage.gateway.turns.saying import needs_parser, say, shown_logprobs
+from moorage.gateway.turns.upstream import learning_of_ids, refuse_error, relay_error
+from moorage.gateway.turns.whole import whole_reply
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
     from moorage.gateway.gateway import Gateway
-    from moorage.gateway.live import LiveSession
+    from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["answer", "plan_chat"]
 

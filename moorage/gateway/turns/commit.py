@@ -17,7 +17,7 @@ from moorage.engines.contract import Generation, Sampled
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
-    from moorage.gateway.live import LiveSession
+    from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["Asked", "Placed", "commit", "metadata_version", "to_its_end"]
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.capture.retry import RetryKey
-from moorage.gateway.bodies import ChatAsk, CompletionAsk, sampling_of
-from moorage.gateway.commit import Asked
-from moorage.gateway.live import LiveSession
-from moorage.gateway.reading import ChatRead
-from moorage.gateway.request import Request
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, sampling_of
+from moorage.gateway.turns.commit import Asked
+from moorage.gateway.turns.live import LiveSession
+from moorage.gateway.turns.reading import ChatRead
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from moorage.capture.call import Extras
-from moorage.gateway.bodies import ChatAsk
-from moorage.gateway.call import ModelCall
-from moorage.gateway.faults import Fault
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.sse import DONE, frame
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.sse import DONE, frame
+from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns.call import ModelCall
 
 __all__ = ["reply_again"]
 

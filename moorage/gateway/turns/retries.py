@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from moorage.capture.retry import Begun, RetryKey, choose, retry_evidence
-from moorage.gateway.live import LiveSession
-from moorage.gateway.reply import Reply, Stream
-from moorage.gateway.request import Request
+from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.http.request import Request
+from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["Flight", "answer_once", "retry_of"]
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from moorage.gateway.faults import BodyNotJson, BodyWrong, ClientGone, Fault
+from moorage.gateway.http.faults import BodyNotJson, BodyWrong, ClientGone, Fault
 
 __all__ = ["Request"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from moorage.gateway.faults import BodyWrong, Fault
-from moorage.gateway.request import Request
+from moorage.gateway.http.faults import BodyWrong, Fault
+from moorage.gateway.http.request import Request
 
 __all__ = ["ChatAsk", "CompletionAsk", "ModelAsk", "check_chat", "read_chat", "read_completion", "sampling_of"]
 

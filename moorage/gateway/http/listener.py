@@ -6,10 +6,10 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
-from moorage.gateway.connection import Connection
+from moorage.gateway.http.connection import Connection
 
 if TYPE_CHECKING:
-    from moorage.gateway.app import App
+    from moorage.gateway.http.app import App
 
 __all__ = ["Listener"]
 

@@ -1,0 +1,1 @@
+"""One model call within a session: read, planned, asked, made durable, replied."""
