@@ -32,6 +32,8 @@ __all__ = ["START", "Conversation", "loose_key", "message_key", "read_conversati
 START = bytes(16)
 """The key before the first message."""
 
+_ENCODER = msgspec.json.Encoder(order="sorted")
+
 
 class Conversation(msgspec.Struct, frozen=True):
     """The messages of one request and the key after each of them; the three lists are of one length."""
@@ -47,7 +49,7 @@ def message_key(previous: bytes, message: Mapping[str, Any]) -> bytes:
 
 
 def loose_key(previous: bytes, message: Mapping[str, Any]) -> bytes:
-    """[16] the same over the loose form; `previous` is the loose key before."""
+    """[16] the same over the loose form; `previous` is the loose key before. Both at once: `read_conversation`."""
     return _chained(previous, _loosened(_canonical(message)))
 
 
@@ -61,7 +63,7 @@ def read_conversation(
     for message in messages:
         form = _canonical(message)
         relaxed = _loosened(form)
-        same = loose == key and relaxed == form
+        same = loose == key and (relaxed is form or relaxed == form)
         key = _chained(key, form)
         loose = key if same else _chained(loose, relaxed)
         keys.append(key)
@@ -151,9 +153,13 @@ def _parsed(text: str) -> tuple[bool, Any]:
 
 
 def _loosened(form: _Form) -> _Form:
+    """The form itself when there is nothing to relax, as for most messages."""
     role, content, name, calls = form
     if isinstance(content, str):
-        content = _loose_text(content)
+        loose = _loose_text(content)
+        if loose is content and not calls:
+            return form
+        content = loose
     elif isinstance(content, list):
         content = [_loose_text(part) if isinstance(part, str) else part for part in content]
     return [role, content, name, [_loose_call(call) for call in calls] if isinstance(calls, list) else calls]
@@ -191,7 +197,7 @@ def _chained(previous: bytes, form: _Form) -> bytes:
 
 def _encode(value: Any) -> bytes:
     try:
-        return msgspec.json.encode(value, order="sorted")
+        return _ENCODER.encode(value)
     except (UnicodeEncodeError, TypeError, RecursionError):
         # Half a surrogate pair has no UTF-8; it is written as an escape, which no other text gives.
         return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -82,12 +82,13 @@ def insert(place: Place, ids: bytes) -> Strand:
     return new
 
 
-def read_path(place: Place, start: int = 0) -> bytes:
-    """[position - start] uint32: the tokens from `start` up to the place."""
+def read_path(place: Place, start: int = 0, *, more: bytes = b"") -> bytes:
+    """[position - start] uint32: the tokens from `start` up to the place, and [M] `more` ids, in one copy."""
     strand, end = place
     if start >= strand.start:
-        return bytes(memoryview(strand.ids)[(start - strand.start) * ID_BYTES : (end - strand.start) * ID_BYTES])
-    pieces: list[memoryview] = []
+        view = memoryview(strand.ids)[(start - strand.start) * ID_BYTES : (end - strand.start) * ID_BYTES]
+        return b"".join((view, more)) if more else bytes(view)
+    pieces: list[memoryview | bytes] = [more]
     above: Strand | None = strand
     while above is not None and end > start:
         if end > above.start:

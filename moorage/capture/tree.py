@@ -62,9 +62,9 @@ class CallTree:
         """All nodes by `seq`."""
         return tuple(self._nodes)
 
-    def path(self, node: Node) -> bytes:
-        """[path_tokens] uint32: the node's prompt and completion."""
-        return read_path((node.strand, node.path_tokens))
+    def path(self, node: Node, *, more: bytes = b"") -> bytes:
+        """[path_tokens] uint32: the node's prompt and completion, and [M] `more` ids after them."""
+        return read_path((node.strand, node.path_tokens), more=more)
 
     def prompt(self, node: Node) -> bytes:
         """[prompt_tokens] uint32."""

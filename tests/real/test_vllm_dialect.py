@@ -27,7 +27,7 @@ from moorage.engines.vllm.generate import generate_body
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion, read_generate
 from moorage.engines.vllm.stream import CaptureStream
-from moorage.gateway.bodies import ChatAsk, CompletionAsk, ModelAsk
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, ModelAsk
 from tests.real.parts.nano_b import NANO
 from tests.stand_ins.small_engine import SmallEngine
 

@@ -9,6 +9,9 @@
 | escaping | special tokens in what users say, as plain text |
 | sentinel | marks put in place of sampled turns, and one render around them |
 | tail | what a request adds after a sampled turn, from a short window of the conversation |
+| trace, tracing | a template run over texts that note what it does with them |
+| forms, shapes | tails that are known from such a run, for every conversation of the same form |
+| borders | where a text can be cut so that both sides encode alone |
 | traits | what probes with made-up conversations tell of a template |
 | thoughts | what a model thought, where templates leave it out of earlier turns |
 | splice | the whole conversation rendered anew around sampled turns |

@@ -16,11 +16,11 @@ Any other field of a message is left out.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moorage.capture.messages import reasoning_of
+from moorage.engines.rendering.trace import Sealed, parsed_arguments
 
 __all__ = ["Conversing"]
 
@@ -98,13 +98,8 @@ def _call(call: Any) -> Any:
     return {**call, "function": function}
 
 
-def _arguments(arguments: Any) -> dict[str, Any]:
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except ValueError:
-            return {}
-    return dict(arguments) if isinstance(arguments, Mapping) else {}
+def _arguments(arguments: Any) -> dict[str, Any] | Sealed:
+    return arguments if isinstance(arguments, Sealed) else parsed_arguments(arguments)
 
 
 def _tool(tool: Any) -> Any:

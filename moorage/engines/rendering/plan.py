@@ -24,15 +24,16 @@ from moorage.capture.call import Reason
 from moorage.capture.chain import digest
 from moorage.capture.messages import reasoning_of, tools_digest
 from moorage.capture.node import Node
-from moorage.capture.packing import count, pack_ids, unpack_ids
+from moorage.capture.packing import ID_BYTES, count, pack_ids, unpack_ids
 from moorage.capture.strand import read_path
 from moorage.capture.tree import CallTree
 from moorage.capture.verdict import Boundary, Facts, place
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.escaping import Escape
 from moorage.engines.rendering.sentinel import Scene, mark_of
+from moorage.engines.rendering.shapes import Question, Shapes, scene_key
 from moorage.engines.rendering.splice import SampledTurn, Splicer
-from moorage.engines.rendering.tail import joint, moves_head, tail_ids, window_of
+from moorage.engines.rendering.tail import MOST_OVERLAP_TOKENS, joint, moves_head, tail_ids, window_of
 from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.textual import text_plan
 from moorage.engines.rendering.thoughts import thinks
@@ -43,10 +44,17 @@ from moorage.errors import UsageError
 __all__ = ["NeedsRecorded", "PromptAsk", "PromptPlan", "Renderer"]
 
 CHECKED_TURNS = 4
-"""The first tails of a session are compared with full renders, and then those of its calls 8, 16, 32 …"""
+"""The first tails of a session are compared with full renders, and then those of its calls 8, 16, 32 …
+
+What a full render gives may be known from a shape (`moorage.engines.rendering.shapes`), as in most short sessions: that
+is the same comparison, since a shape holds for the very texts it is filled with.
+"""
 
 BEFORE_TOKENS = 256
 """How much of the prompt before a sampled turn is looked at to prove where the turn begins."""
+
+_ENDS = ID_BYTES * MOST_OVERLAP_TOKENS
+"""How much of a turn and of its tail is looked at to see how they meet."""
 
 
 class Renderer:
@@ -55,6 +63,7 @@ class Renderer:
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self.tokenizer = tokenizer
         self.template = template
+        self.shapes = Shapes(template, tokenizer)
         self._traits = {
             (with_tools, with_system): probe(template, tokenizer, with_tools=with_tools, with_system=with_system)
             for with_tools in (False, True)
@@ -80,7 +89,7 @@ class Renderer:
 
     def traits(self, ask: PromptAsk, new: Sequence[Mapping[str, Any]] = ()) -> Traits:
         """What is known of the template for requests like this one, which adds `new` messages."""
-        with_tools = bool(ask.tools) or any(message.get("role") == "tool" for message in new)
+        with_tools = bool(ask.tools) or "tool" in [message.get("role") for message in new]
         return self._traits[with_tools, ask.messages[0].get("role") in ("system", "developer")]
 
     @property
@@ -100,6 +109,7 @@ class _Planning:
         self._renderer, self._tree, self._ask, self._tools = renderer, tree, ask, tools
         self._tokenizer, self._template = renderer.tokenizer, renderer.template
         self._traits = renderer.traits(ask)
+        self._encoded: dict[str, bytes] = {}
         self._scene = Scene(
             tools=ask.tools or None,
             add_generation_prompt=ask.add_generation_prompt,
@@ -107,6 +117,7 @@ class _Planning:
             extra=ask.template_kwargs,
             now=ask.now,
         )
+        self._scene_key = scene_key(self._scene)
 
     def run(self, recorded: Sequence[Mapping[str, Any]] | None) -> PromptPlan | NeedsRecorded:
         matched, covered = self._tree.match(self._ask.conversation.keys, tools=self._tools) or (None, 0)
@@ -125,27 +136,32 @@ class _Planning:
 
     def _continue(self, matched: Node, covered: int) -> PromptPlan:
         ask = self._ask
-        self._traits = self._renderer.traits(ask, ask.messages[covered:])
+        new = ask.messages[covered:]
+        self._traits = self._renderer.traits(ask, new)
         if covered == len(ask.messages) and ask.continue_final_message:
             return self._reopen(matched, covered)
         if matched.tools_digest != self._tools:
             return self._splice(matched, covered, "tools_changed", as_rendered=False)
         if not ask.preserve_think_blocks and self._has_thoughts(matched):
             return self._splice(matched, covered, "reasoning_stripped", as_rendered=True)
-        if not self._traits.steady or self._moves(covered) or (ask.kwargs_changed and self._begins_otherwise(matched)):
+        if (
+            not self._traits.steady
+            or self._moves(covered, new)
+            or (ask.kwargs_changed and self._begins_otherwise(matched))
+        ):
             return self._splice(matched, covered, "template", as_rendered=False)
         tail = self._tail(covered - 1)
         if tail is None:
             return self._whole(matched, covered, "unproven_tail")
-        path = self._tree.path(matched)
-        off, skip = self._joint(unpack_ids(matched.completion[-64:]), tail)
+        off, skip = self._joint(_last_ids(matched), unpack_ids(tail[:_ENDS]))
         if off:
-            return self._planned(path[: -4 * off] + pack_ids(tail[skip:]), matched, covered, "template")
-        return self._planned(path + pack_ids(tail[skip:]), matched, covered, None, extends=True)
+            path = self._tree.path(matched)[: -ID_BYTES * off]
+            return self._planned(path + tail[ID_BYTES * skip :], matched, covered, "template")
+        ids = self._tree.path(matched, more=tail[ID_BYTES * skip :])
+        return self._planned(ids, matched, covered, None, extends=True)
 
-    def _moves(self, covered: int) -> bool:
+    def _moves(self, covered: int, new: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the new messages change what was rendered before; questions and results never do, probes have it."""
-        new = self._ask.messages[covered:]
         if all(message.get("role") in ("user", "tool") for message in new):
             return False
         mark = mark_of(self._ask.conversation.keys[-1], covered - 1)
@@ -164,7 +180,8 @@ class _Planning:
             ids.pop()  # what comes after the last special token may be encoded otherwise in its place
         return not read_path((matched.strand, matched.path_tokens)).startswith(pack_ids(ids))
 
-    def _tail(self, at: int) -> list[int] | None:
+    def _tail(self, at: int) -> bytes | None:
+        """[D] uint32 what stands after the content of message `at`; None: its beginning is not proven."""
         turns = self._traits.window if self._renderer.windows else None
         window = None if turns is None else window_of(self._ask.messages, at, turns)
         if window is None:
@@ -177,14 +194,35 @@ class _Planning:
             self._renderer.stop_windows()
         return whole
 
-    def _tail_of(self, messages: Sequence[Mapping[str, Any]], at: int) -> list[int] | None:
-        return tail_ids(
+    def _tail_of(self, messages: Sequence[Mapping[str, Any]], at: int) -> bytes | None:
+        shapes = self._renderer.shapes
+        asked = self._question(messages, at)
+        known = None if asked is None else shapes.tail(asked, self._encoded)
+        if known is not None:
+            return known
+        tail = tail_ids(
             self._template,
             self._tokenizer,
             self._scene,
             messages,
             at,
             mark=mark_of(self._ask.conversation.keys[-1], at),
+            end_ids=self._traits.end_ids,
+            escape=self._ask.escape_special,
+        )
+        if tail is None:
+            return None
+        if asked is not None:
+            shapes.learn(asked, tail)
+        return pack_ids(tail)
+
+    def _question(self, messages: Sequence[Mapping[str, Any]], at: int | None) -> Question | None:
+        return self._renderer.shapes.question(
+            self._scene,
+            self._scene_key,
+            messages,
+            at,
+            mark=mark_of(self._ask.conversation.keys[-1], at or 0),
             end_ids=self._traits.end_ids,
             escape=self._ask.escape_special,
         )
@@ -242,11 +280,18 @@ class _Planning:
 
     def _whole(self, matched: Node | None, covered: int, reason: Reason | None) -> PromptPlan:
         """Rendered whole, as the engine would."""
+        shapes = self._renderer.shapes
+        asked = self._question(self._ask.messages, None)
+        known = None if asked is None else shapes.tail(asked, {})
+        if known is not None:
+            return self._planned(known, matched, covered, reason)
         escape = self._escape()
         if escape is None:
             ids = self._tokenizer.encode_whole(self._scene.render(self._template, self._ask.messages))
         else:
             ids = escape.encode_whole(self._scene.render(self._template, escape.messages))
+        if asked is not None:
+            shapes.learn(asked, ids)
         return self._planned(pack_ids(ids), matched, covered, reason)
 
     def _escape(self) -> Escape | None:
@@ -290,7 +335,7 @@ class _Planning:
         rest = self._ask.messages[covered:]
         if self._ask.continue_final_message:
             rest = rest[:-1]
-        return sum(message.get("role") == "assistant" for message in rest)
+        return [message.get("role") for message in rest].count("assistant")
 
     def _thought_otherwise(self, matched: Node, covered: int) -> bool:
         """The client gives back the reply with reasoning that is not what it was given."""
@@ -308,6 +353,12 @@ class _Planning:
             return mine == scene.render(self._template, recorded)
         except TemplateFault:
             return False
+
+
+def _last_ids(node: Node) -> list[int]:
+    """The end of what was sampled."""
+    start = max(node.prompt_tokens, node.path_tokens - MOST_OVERLAP_TOKENS)
+    return unpack_ids(read_path((node.strand, node.path_tokens), start))
 
 
 def _is_checked(calls: int) -> bool:

@@ -16,7 +16,7 @@ from moorage.engines.rendering.sentinel import Scene, call_mark, content_mark
 from moorage.engines.rendering.template import ChatTemplate, TemplateFault
 from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["has_calls", "joint", "moves_head", "tail_ids", "window_of", "without_thoughts"]
+__all__ = ["MOST_OVERLAP_TOKENS", "has_calls", "joint", "moves_head", "tail_ids", "window_of", "without_thoughts"]
 
 MOST_OVERLAP_TOKENS = 8
 """How much of the tail a model may have written itself: the close, and with `ignore_eos` what follows it."""
@@ -117,10 +117,10 @@ def joint(
     """
     if not completion or not tail:
         return 0, 0
-    for overlap in range(min(len(completion), len(tail), MOST_OVERLAP_TOKENS), 0, -1):
-        if list(completion[-overlap:]) == list(tail[:overlap]):
-            return 0, overlap
     last = completion[-1]
+    for overlap in range(min(len(completion), len(tail), MOST_OVERLAP_TOKENS), 0, -1):
+        if tail[overlap - 1] == last and list(completion[-overlap:]) == list(tail[:overlap]):
+            return 0, overlap
     if last not in eos_ids:
         return 0, 0
     if closer is not None and tail[0] == closer:

@@ -14,6 +14,8 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from moorage.engines.rendering.conversing import Conversing
+from moorage.engines.rendering.trace import Untraceable
+from moorage.engines.rendering.tracing import TracedEnvironment
 from moorage.errors import UsageError
 
 __all__ = ["ChatTemplate", "TemplateFault"]
@@ -32,10 +34,12 @@ class ChatTemplate:
         """`named`: the tokenizer's `bos_token`, `eos_token` … Raises TemplateFault for what is no template."""
         self.source = source
         self._named = dict(named or {})
+        self._environment = _environment()
         try:
-            self._template = _environment().from_string(source)
+            self._template = self._environment.from_string(source)
         except (jinja2.TemplateError, RecursionError) as fault:
             raise TemplateFault(f"the chat template is no valid template: {fault}") from None
+        self._told: jinja2.Template | None = None
         self._knows_developer = "'developer'" in source or '"developer"' in source
         self._conversing = Conversing(takes_parts=self._takes_parts(), knows_developer=self._knows_developer)
 
@@ -52,27 +56,53 @@ class ChatTemplate:
 
         `now`: what a template that writes today's date is told; None: such a template fails. Raises TemplateFault.
         """
-        return self._render(self._conversing.messages(messages), tools, add_generation_prompt, extra, now)
+        return self._render(self._template, messages, tools, add_generation_prompt, extra, _strftime(now))
 
-    def _render(
+    def prepare_told(self) -> bool:
+        """Compile what `render_told` needs, which takes as long as the template itself; False: that cannot be."""
+        try:
+            self._told = TracedEnvironment(self._environment).from_string(self.source)
+        except (Untraceable, jinja2.TemplateError, RecursionError):
+            return False
+        return True
+
+    def render_told(
         self,
-        messages: list[dict[str, Any]],
+        messages: Sequence[Mapping[str, Any]],
+        *,
         tools: Sequence[Any] | None,
         add_generation_prompt: bool,
         extra: Mapping[str, Any] | None,
-        now: datetime | None,
+        strftime_now: Callable[[str], str],
+    ) -> str:
+        """The same for messages with told texts (`moorage.engines.rendering.trace`), once that is prepared.
+
+        Raises Untraceable too, and TemplateFault also for what only a told text fails on.
+        """
+        if self._told is None:
+            raise Untraceable("the template itself")
+        return self._render(self._told, messages, tools, add_generation_prompt, extra, strftime_now)
+
+    def _render(
+        self,
+        template: jinja2.Template,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Any] | None,
+        add_generation_prompt: bool,
+        extra: Mapping[str, Any] | None,
+        strftime_now: Callable[[str], str],
     ) -> str:
         values: dict[str, Any] = {
             **self._named,
             **(extra or {}),
-            "messages": messages,
+            "messages": self._conversing.messages(messages),
             "tools": self._conversing.tools(tools) if tools else None,
             "documents": (extra or {}).get("documents"),
             "add_generation_prompt": add_generation_prompt,
-            "strftime_now": _strftime(now),
+            "strftime_now": strftime_now,
         }
         try:
-            return self._template.render(values)
+            return template.render(values)
         except jinja2.TemplateError as fault:
             raise TemplateFault(
                 f"the chat template refuses these messages: {fault}",

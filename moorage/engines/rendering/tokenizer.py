@@ -14,6 +14,7 @@ from typing import Any
 import tokenizers
 
 from moorage.capture.chain import digest
+from moorage.engines.rendering.borders import Borders
 from moorage.engines.rendering.pieces import PieceBytes
 from moorage.engines.rendering.seams import without_dummy_prefix
 from moorage.errors import PreflightError, UsageError
@@ -41,6 +42,7 @@ class Tokenizer:
         self.atomic_ids = frozenset(token_id for token_id, token in added.items() if not token.single_word)
         """Ids cut out of a text before anything else happens to it: what stands on one side of them cannot change
         how the other side is encoded."""
+        self._borders = Borders(added.items(), usable=self._seam is self._own)
         self.special_texts = {
             token.content: (bool(token.lstrip), bool(token.rstrip))
             for token in added.values()
@@ -80,7 +82,7 @@ class Tokenizer:
 
     def encode_whole(self, text: str) -> list[int]:
         """[N] the ids of a prompt that begins here, as the model's own tokenizer gives them; no special ones added."""
-        return list(_encode(self._own, text).ids)
+        return _encode_fast(self._own, text)
 
     def encode_fresh(self, text: str) -> list[int]:
         """[N] the same with the special tokens that the tokenizer adds by itself, but never two BOS."""
@@ -97,15 +99,33 @@ class Tokenizer:
             return []
         if escape_special:
             return self._encode_plain(self._seam, text)
+        if self._seam is self._own:
+            return _encode_fast(self._own, text)
         own = _encode(self._own, text)
         ids: list[int] = own.ids
-        if self._seam is self._own or ids[0] in self.atomic_ids:
+        if ids[0] in self.atomic_ids:
             return ids
         first = next((place for place, token_id in enumerate(ids) if token_id in self.atomic_ids), None)
         if first is None:
             return list(_encode(self._seam, text).ids)
         cut = own.offsets[first][0]
         return list(_encode(self._seam, text[:cut]).ids) + ids[first:]
+
+    def fixed_span(self, text: str, *, begins: bool, ends: bool) -> tuple[int, int] | None:
+        """The part of a text that has the same ids between any two other texts; those encode by themselves then.
+
+        `begins`, `ends`: nothing comes before, or after, the text. None: no such part is proven.
+        """
+        if not self._borders.usable:
+            return None
+        whole = _encode(self._own, text)
+        span = self._borders.span(text, whole.ids, whole.offsets, begins=begins, ends=ends)
+        if span is None:
+            return None
+        first, last = span
+        ids = self.encode(text[first:last])
+        bounded = self._borders.bounded(ids, begins=begins and first == 0, ends=ends and last == len(text))
+        return span if bounded else None
 
     def encode_between(self, text: str, *, begins: bool) -> list[int]:
         """[N] the ids of text that stands right after a special token (or begins the prompt), all of it plain text."""
@@ -169,6 +189,15 @@ def _encode(by: tokenizers.Tokenizer, text: str, *, add_special: bool = False) -
             code="text_not_unicode",
             hint="send whole characters: UTF-8, or both halves of a \\u escape",
         ) from None
+
+
+def _encode_fast(by: tokenizers.Tokenizer, text: str) -> list[int]:
+    """The same ids; leaves out where they stand in the text, a fifth of the work."""
+    try:
+        ids: list[int] = by.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    except (UnicodeEncodeError, TypeError):
+        ids = _encode(by, text).ids  # says what is wrong with it
+    return ids
 
 
 def _build(spec: str) -> tokenizers.Tokenizer:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["OPERATIONS", "MARKER", "Guard", "Sealed", "Step", "Told", "Trace", "Untraceable"]
+__all__ = ["MARKER", "OPERATIONS", "Guard", "Sealed", "Step", "Told", "Trace", "Untraceable", "parsed_arguments"]
 
 MARKER = "\ufddf\ufddb\ufddf"
 """What a told text says to code that reads it behind our back: no template writes it, so it would be seen."""
@@ -194,7 +194,7 @@ def _is_plain(argument: Any) -> bool:
     return argument is None or type(argument) in (str, int, bool)
 
 
-def _parsed(arguments: Any) -> dict[str, Any]:
+def parsed_arguments(arguments: Any) -> dict[str, Any]:
     """The arguments of a tool's call as templates are given them."""
     if isinstance(arguments, str):
         try:
@@ -205,7 +205,7 @@ def _parsed(arguments: Any) -> dict[str, Any]:
 
 
 def _refusing(name: str) -> Callable[..., Any]:
-    def refuse(self: Told, *_: Any, **__: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise Untraceable(name)
 
     return refuse
@@ -219,7 +219,7 @@ for _name in ("__repr__", "__format__", "__lt__", "__le__", "__gt__", "__ge__"):
 
 OPERATIONS: Mapping[str, Callable[..., Any]] = {
     **{name: getattr(str, name) for name in TEXT_METHODS | ASKING_METHODS},
-    "arguments": _parsed,
+    "arguments": parsed_arguments,
     "equals": lambda value, other: value == other,
     "holds": lambda value, other: other in value,
     "json": lambda value, settings: json.dumps(value, **dict(settings)),

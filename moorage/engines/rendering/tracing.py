@@ -26,8 +26,8 @@ from moorage.engines.rendering.trace import MARKER, Sealed, Told, Untraceable
 
 __all__ = ["TracedEnvironment", "parts_of"]
 
-STRUCTURAL = frozenset(
-    "count d default first items last length list map reject rejectattr reverse select selectattr".split()
+STRUCTURAL = frozenset({"count", "d", "default", "first", "items", "last", "length", "list"}) | frozenset(
+    {"map", "reject", "rejectattr", "reverse", "select", "selectattr"}
 )
 """Filters that look at how a list or an object is built, and pass on what is in it."""
 
@@ -90,10 +90,10 @@ class _Generator(CodeGenerator):
         self.visit(node.ops[0].expr, frame)
         self.write(")")
 
-    def visit_EvalContextModifier(self, node: nodes.EvalContextModifier, frame: Frame) -> None:
+    def visit_EvalContextModifier(self, *_: Any) -> None:
         raise Untraceable("it changes how texts are escaped")
 
-    def visit_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier, frame: Frame) -> None:
+    def visit_ScopedEvalContextModifier(self, *_: Any) -> None:
         raise Untraceable("it changes how texts are escaped")
 
 
@@ -106,7 +106,9 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, like: Environment) -> None:
         super().__init__(
-            trim_blocks=like.trim_blocks, lstrip_blocks=like.lstrip_blocks, extensions=list(map(type, _extensions(like)))
+            trim_blocks=like.trim_blocks,
+            lstrip_blocks=like.lstrip_blocks,
+            extensions=list(map(type, _extensions(like))),
         )
         self.globals.update(like.globals)
         self.filters = {name: _guarded_filter(name, one) for name, one in like.filters.items()}
@@ -130,16 +132,13 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
         if comparison in ("in", "notin") and type(left) is str:
             if isinstance(right, Told):
                 return right.holds(left) is (comparison == "in")
-            if isinstance(right, dict):
+            if isinstance(right, dict | list | tuple):  # `Told` answers for itself
                 return (left in right) is (comparison == "in")
         raise Untraceable(f"a text is compared: {comparison}")
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if _holds(left) or _holds(right):
-            texts = isinstance(left, str) and isinstance(right, str)
-            lists = isinstance(left, list) and isinstance(right, list)
-            if operator != "+" or not (texts or lists):
-                raise Untraceable(f"a text is an operand of {operator}")
+        if operator != "+" and (_holds(left) or _holds(right)):
+            raise Untraceable(f"a text is an operand of {operator}")
         return super().call_binop(context, operator, left, right)
 
     def call_unop(self, context: Any, operator: str, arg: Any) -> Any:
@@ -159,7 +158,7 @@ class TracedEnvironment(ImmutableSandboxedEnvironment):
             raise Untraceable("a part of a text is read")
         return super().getitem(obj, argument)
 
-    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805 - as in Jinja
+    def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         given = {name: value for name, value in kwargs.items() if name not in OWN_KWARGS}
         if isinstance(__obj, _Method):
             if given:
@@ -294,7 +293,7 @@ def _leaf_name(place: int) -> str:
     return f"Zqleaf{place}xqZ"
 
 
-def _guarded_test(name: str, function: Callable[..., Any], environment: TracedEnvironment) -> Callable[..., Any]:
+def _guarded_test(name: str, function: Any, environment: TracedEnvironment) -> Callable[..., Any]:
     passed = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
@@ -319,4 +318,3 @@ def _guarded_test(name: str, function: Callable[..., Any], environment: TracedEn
 
 
 _COMPARING = {"eq": "eq", "equalto": "eq", "==": "eq", "ne": "ne", "!=": "ne", "in": "in"}
-
