@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import random
 import shlex
 import socket
 import threading
@@ -311,10 +312,11 @@ def make_submission(platform: str, image: str, command: str, **changes: Any) -> 
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port: int = holder.getsockname()[1]
-        return port
+    """A port that was free a moment ago, and is none that the kernel gives out: no other program gets it by chance."""
+    while True:
+        port = random.randrange(10_240, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def await_line(platform: Platform, entry: Entry, wanted: str) -> None:
