@@ -1,4 +1,4 @@
-"""docs/weaknesses.md: no number left out, and every test that it names exists."""
+"""The pages of weaknesses: no number left out, and every test that they name exists."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from tests.bundle.checkout import ROOT, codes, table_rows
 from tests.bundle.source import names_of_tests
 
 ROWS = table_rows((ROOT / "docs/weaknesses.md").read_text(encoding="utf-8"))
-NUMBERS = [*range(1, 43), *range(44, 74)]
+NUMBERS = [str(number) for number in (*range(1, 43), *range(44, 74))]
+GATEWAY_ROWS = table_rows((ROOT / "docs/gateway-weaknesses.md").read_text(encoding="utf-8"))
+GATEWAY_NUMBERS = [*(f"W{number}" for number in range(1, 41)), *(str(number) for number in range(1, 16))]
 
 
 def test_every_weakness_has_its_row() -> None:
-    assert [int(row[0]) for row in ROWS] == NUMBERS
+    assert [row[0] for row in ROWS] == NUMBERS
+    assert [row[0] for row in GATEWAY_ROWS] == GATEWAY_NUMBERS
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
+@pytest.mark.parametrize("row", [*ROWS, *GATEWAY_ROWS], ids=[f"{row[0]}: {row[1][:30]}" for row in ROWS + GATEWAY_ROWS])
 def test_what_is_said_is_shown_by_tests_that_exist(row: list[str]) -> None:
     _, weakness, answer, shown_by = row
     assert weakness.endswith(".")
