@@ -20,10 +20,12 @@ __all__ = ["paths"]
 def paths() -> dict[str, Any]:
     """Sessions: made, called, read, deleted."""
     one = path_uid("uuid", "The session, as `/sessions/create` named it.")
-    chat = stream_of("OpenAI's reply; events where `stream` was asked for.", ref("ChatCompletion"))
-    text = stream_of("OpenAI's reply; events where `stream` was asked for.", ref("TextCompletion"))
+    return {**_kept(one), **_called(one)}
+
+
+def _kept(one: dict[str, Any]) -> dict[str, Any]:
+    """Made, listed, read, ended."""
     undelivered = query("include", "`undelivered`: calls whose client went away too.", type="string")
-    called: dict[str, Any] = {"faults": (400, 404, 409, *ENGINE_FAULTS), "relays": True}
     return {
         "/sessions/create": {
             "post": _of(
@@ -56,6 +58,15 @@ def paths() -> dict[str, Any]:
                 faults=(404, 503),
             )
         },
+    }
+
+
+def _called(one: dict[str, Any]) -> dict[str, Any]:
+    """Its model, asked."""
+    chat = stream_of("OpenAI's reply; events where `stream` was asked for.", ref("ChatCompletion"))
+    text = stream_of("OpenAI's reply; events where `stream` was asked for.", ref("TextCompletion"))
+    called: dict[str, Any] = {"faults": (400, 404, 409, *ENGINE_FAULTS), "relays": True}
+    return {
         "/{uuid}/v1/chat/completions": {
             "post": _of("A chat turn, recorded", "session_chat", chat, body="ChatAsk", parameters=(one,), **called)
         },

@@ -70,51 +70,12 @@ async def commit(
 
     `body`: the client's reply, kept so that a retry gets it again; None when there was none.
     """
-    blobs: dict[bytes, bytes] = {}
-    metadata = msgspec.json.encode(live.trajectory.metadata, order="sorted") if live.trajectory.metadata else b""
-    tools = tools_digest(asked.tools)
-    if asked.tools:
-        blobs[tools] = msgspec.json.encode(asked.tools)
-    now = gateway.clock()
-    drafts = []
-    for position, choice in enumerate(generation.choices):
-        extras = _extras(asked, choice, placed, body if position == 0 else None)
-        reply_key, loose_reply_key = _keys_after(asked, choice)
-        drafts.append(
-            Draft(
-                call_id=gateway.new_id(),
-                request_id=asked.request_id,
-                choice=choice.index,
-                session_id=live.trajectory.uid,
-                parent=placed.parent,
-                keep=placed.keep,
-                delta=placed.delta,
-                completion=choice.ids,
-                logprobs=choice.logprobs,
-                finish_reason=choice.finish_reason,
-                stop_token=_ended_by_token(choice),
-                mode=placed.mode,
-                verdict=placed.verdict,
-                reason=placed.reason,
-                delivered=delivered,
-                model=generation.model,
-                policy_version=_policy_version(choice.spans, gateway.weight_version, live.trajectory.metadata),
-                spans=choice.spans,
-                prompt_key=asked.prompt_key,
-                reply_key=reply_key,
-                loose_reply_key=loose_reply_key,
-                reasoning_digest=_reasoning(choice),
-                tools_digest=tools,
-                template_digest=placed.template_digest,
-                sampling_digest=_blob(blobs, asked.sampling),
-                metadata_digest=_blob(blobs, metadata),
-                extras_digest=_blob(blobs, extras),
-                retry_key=asked.retry_key,
-                idempotency_digest=asked.idempotency_digest,
-                created_at=now,
-            )
-        )
-    appended = await gateway.store.append(live.trajectory.uid, drafts, blobs)
+    drafting = _Drafting(gateway, live, asked, placed)
+    drafts = [
+        drafting.draft(choice, generation.model, body if position == 0 else None, delivered=delivered)
+        for position, choice in enumerate(generation.choices)
+    ]
+    appended = await gateway.store.append(live.trajectory.uid, drafts, drafting.blobs)
     try:
         nodes = live.take(appended)
     except ValueError:  # another worker wrote between: this copy is stale
@@ -139,6 +100,65 @@ def metadata_version(metadata: dict[str, Any]) -> int:
     ):
         value = int(value)
     return value if type(value) is int and -(2**63) <= value < 2**63 else 0
+
+
+class _Drafting:
+    """What the drafts of one request share, and the blobs that they name."""
+
+    def __init__(self, gateway: Gateway, live: LiveSession, asked: Asked, placed: Placed) -> None:
+        self.blobs: dict[bytes, bytes] = {}
+        self._gateway, self._trajectory, self._asked, self._placed = gateway, live.trajectory, asked, placed
+        self._now = gateway.clock()
+        self._tools = tools_digest(asked.tools)
+        if asked.tools:
+            self.blobs[self._tools] = msgspec.json.encode(asked.tools)
+        metadata = live.trajectory.metadata
+        self._metadata = self._blob(msgspec.json.encode(metadata, order="sorted") if metadata else b"")
+        self._sampling = self._blob(asked.sampling)
+
+    def draft(self, choice: Sampled, model: str, body: bytes | None, *, delivered: bool) -> Draft:
+        """The record of one choice."""
+        asked, placed = self._asked, self._placed
+        reply_key, loose_reply_key = _keys_after(asked, choice)
+        return Draft(
+            call_id=self._gateway.new_id(),
+            request_id=asked.request_id,
+            choice=choice.index,
+            session_id=self._trajectory.uid,
+            parent=placed.parent,
+            keep=placed.keep,
+            delta=placed.delta,
+            completion=choice.ids,
+            logprobs=choice.logprobs,
+            finish_reason=choice.finish_reason,
+            stop_token=_ended_by_token(choice),
+            mode=placed.mode,
+            verdict=placed.verdict,
+            reason=placed.reason,
+            delivered=delivered,
+            model=model,
+            policy_version=_policy_version(choice.spans, self._gateway.weight_version, self._trajectory.metadata),
+            spans=choice.spans,
+            prompt_key=asked.prompt_key,
+            reply_key=reply_key,
+            loose_reply_key=loose_reply_key,
+            reasoning_digest=_reasoning(choice),
+            tools_digest=self._tools,
+            template_digest=placed.template_digest,
+            sampling_digest=self._sampling,
+            metadata_digest=self._metadata,
+            extras_digest=self._blob(_extras(asked, choice, placed, body)),
+            retry_key=asked.retry_key,
+            idempotency_digest=asked.idempotency_digest,
+            created_at=self._now,
+        )
+
+    def _blob(self, content: bytes) -> bytes:
+        if not content or content == b"{}":
+            return b""
+        name = digest(content)
+        self.blobs[name] = content
+        return name
 
 
 def _extras(asked: Asked, choice: Sampled, placed: Placed, body: bytes | None) -> bytes:
@@ -170,14 +190,6 @@ def _reasoning(choice: Sampled) -> bytes:
 
 def _ended_by_token(choice: Sampled) -> bool:
     return choice.finish_reason in ("stop", "tool_calls") and not isinstance(choice.stop_reason, str)
-
-
-def _blob(blobs: dict[bytes, bytes], content: bytes) -> bytes:
-    if not content or content == b"{}":
-        return b""
-    name = digest(content)
-    blobs[name] = content
-    return name
 
 
 def _policy_version(spans: tuple[Span, ...], told: int | None, metadata: dict[str, Any]) -> int:
