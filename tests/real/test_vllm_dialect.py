@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -29,21 +25,11 @@ from moorage.engines.vllm.reply import client_reply, read_chat, read_completion,
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, ModelAsk
 from tests.real.parts.nano_b import NANO
+from tests.real.parts.vllm_engine import serving_nano
 from tests.stand_ins.small_engine import SmallEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-ENGINE = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "VLLM_USE_AOT_COMPILE": "0",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
-FLAGS = ("--max-model-len", "2048", "--max-num-seqs", "16", "--enforce-eager", "--num-gpu-blocks-override", "512")
-PARSERS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
-START_WITHIN_S = 400
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 TOOL = {
     "name": "calculator",
@@ -72,39 +58,8 @@ MADE_ANEW = re.compile(rb'"id":"[^"]*"|"created":\d+|chatcmpl-tool-[0-9a-f]+')
 @pytest.fixture(scope="module")
 def url(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Stock vLLM that serves nano, with token-in-token-out open."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    log = tmp_path_factory.mktemp("dialect") / "vllm.log"
-    command = [str(vllm_python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(NANO)]
-    command += ["--served-model-name", "nano", "--host", "127.0.0.1", "--port", str(port), *FLAGS, *PARSERS]
-    with log.open("w") as out:
-        engine = subprocess.Popen(
-            [*command, "--enable-scale-out"],
-            env={**os.environ, **ENGINE},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}/v1"
-    try:
-        asyncio.run(until_healthy(url, engine, log))
+    with serving_nano(vllm_python, tmp_path_factory.mktemp("dialect")) as url:
         yield url
-    finally:
-        os.killpg(engine.pid, signal.SIGTERM)
-        engine.wait(60)
-
-
-async def until_healthy(url: str, engine: subprocess.Popen[bytes], log: Path) -> None:
-    """The fleet's own view of it."""
-    fleet = Fleet(from_urls(url), clock=time.monotonic, silence_s=30)
-    await fleet.start()
-    deadline = time.monotonic() + START_WITHIN_S
-    while not (fleet.states()[0].healthy and fleet.states()[0].served):
-        assert engine.poll() is None, log.read_text()[-3000:]
-        assert time.monotonic() < deadline, log.read_text()[-3000:]
-        await asyncio.sleep(0.2)
-    await fleet.close()
 
 
 @pytest.fixture
