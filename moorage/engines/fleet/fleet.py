@@ -216,9 +216,13 @@ class Fleet:
     async def _choose_anew(
         self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
     ) -> EndpointState | None:
-        """A model that nobody is known to serve may have been loaded just now."""
-        if model is None or failed:
+        """An endpoint that was out may have come up just now, or have loaded a model that nobody had."""
+        if failed:
             return None
+        await self._watch.look_again(self._states)
+        state = self._choose(model, session, pin, failed)
+        if state is not None or model is None:
+            return state
         await self._watch.refresh_models(self._states)
         return self._choose(model, session, pin, failed)
 

@@ -18,6 +18,8 @@ __all__ = ["Watch"]
 MODELS_EVERY_S = 30.0
 MODELS_AT_ONCE_S = 1.0
 """A request for an unknown model asks again, but not more often than this."""
+LOOK_S = 1.0
+"""How long a request that nobody can serve waits for another look."""
 
 
 class _Model(msgspec.Struct):
@@ -36,11 +38,13 @@ class Watch:
         self._clock = clock
         self._tasks: dict[EndpointState, asyncio.Task[None]] = {}
         self._bells: dict[EndpointState, asyncio.Event] = {}
+        self._look: asyncio.Task[None] | None = None
+        """The look that requests wait for now: one for all of them."""
 
     async def start(self, states: Iterable[EndpointState]) -> None:
         """Probe those that are not watched yet, at the same time, then go on watching them."""
         new = [state for state in states if state not in self._tasks]
-        await asyncio.gather(*(self.probe(state) for state in new))
+        await self._probe_all(new)
         for state in new:
             self._bells[state] = asyncio.Event()
             self._tasks[state] = asyncio.create_task(self._keep_looking(state))
@@ -55,6 +59,9 @@ class Watch:
 
     async def close(self) -> None:
         """Watch none."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.gather(self._look, return_exceptions=True)
         for state in list(self._tasks):
             await self.leave(state)
 
@@ -75,6 +82,13 @@ class Watch:
             and (state.asked_for_models_at is None or now_s - state.asked_for_models_at >= MODELS_AT_ONCE_S)
         ]
         await asyncio.gather(*(self._ask_for_models(state) for state in due))
+
+    async def look_again(self, states: Iterable[EndpointState]) -> None:
+        """Probe those that are out, before a request is refused: one may have come up since its last probe."""
+        if self._look is None or self._look.done():
+            out = [state for state in states if not state.healthy]
+            self._look = asyncio.create_task(self._probe_all(out))
+        await asyncio.wait((self._look,), timeout=LOOK_S)
 
     async def probe(self, state: EndpointState) -> None:
         """Look once."""
@@ -99,6 +113,9 @@ class Watch:
         asked_at = state.asked_for_models_at
         if came_back or asked_at is None or self._clock() - asked_at >= MODELS_EVERY_S:
             await self._ask_for_models(state)
+
+    async def _probe_all(self, states: Iterable[EndpointState]) -> None:
+        await asyncio.gather(*(self.probe(state) for state in states))
 
     async def _keep_looking(self, state: EndpointState) -> None:
         bell = self._bells[state]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -67,6 +68,37 @@ class TestOutAndBack:
                 (state,) = fleet.states()
                 assert not state.healthy
                 assert state.health.reason is not None
+
+        run(main)
+
+    @pytest.mark.parametrize("how", ["any", "session", "pinned"])
+    def test_one_that_came_up_since_its_last_probe_is_asked(self, how: str) -> None:
+        async def main() -> None:
+            one = stub()
+            async with fleet_of(one) as fleet:
+                (state,) = fleet.states()
+                chosen = {"any": {}, "session": {"session": "s"}, "pinned": {"pin": one.url}}[how]
+                await one.close()
+                await until(lambda: not state.healthy)
+                await one.start(one.port)
+                state.saw("probe_refused", "as its last probe found it")
+                replies = await asyncio.gather(*(fleet.ask(CHAT, body, **chosen) for _ in range(8)))
+                assert {answer.status for _, answer in replies} == {200}
+
+        run(main)
+
+    def test_one_that_takes_connections_and_says_nothing_does_not_hold_a_refusal_up(self) -> None:
+        async def main() -> None:
+            one = stub()
+            async with fleet_of(one) as fleet:
+                await one.close()
+                await until(lambda: not fleet.states()[0].healthy)
+                deaf = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", one.port)
+                began = time.monotonic()
+                with pytest.raises(NoUpstream):
+                    await fleet.ask(CHAT, body)
+                assert time.monotonic() - began < 4
+                deaf.close()
 
         run(main)
 
