@@ -39,7 +39,7 @@ def print_long(results: Sequence[LongSessions]) -> str:
 
 def print_verdicts(verdicts: Sequence[Verdict], figures: Mapping[str, float], missing: Mapping[str, str]) -> str:
     width = max(len(verdict.target.words) for verdict in verdicts)
-    lines = [f"targets (the gate fails above {GATE_SLACK} of one)"]
+    lines = [f"targets (the gate fails above {GATE_SLACK} of one, or above what one is held to)"]
     for verdict in verdicts:
         target = verdict.target
         measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from bench import cold_start, overhead, race
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +40,11 @@ def test_64_starts_at_once_keep_every_entry_and_every_port_apart():
 def test_a_start_adds_less_than_a_second_to_the_engines_own(state_file, vllm_python, nano):
     found = overhead.one_start(["--network-arch", "vllm", "--model-path", str(nano)], "/v1/models")
     assert found["before_s"] + found["after_s"] < overhead.GATE_S, found
+
+
+@pytest.mark.slow
+def test_the_gateway_keeps_its_targets():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "gateway", "--short", "--gate"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -43,7 +43,7 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
     ("measured", "state", "fails"),
     [
         (2.0, "met", False),
-        (2.5, "missed, within the gate's slack", False),
+        (2.5, "missed, the gate is 2.6", False),
         (2.7, "missed", True),
         (None, "not measured", False),
     ],
@@ -51,6 +51,12 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
 def test_a_gate_fails_above_the_slack_of_a_target(measured, state, fails):
     verdict = Verdict(Target("a/b", 2.0, "words"), measured)
     assert (verdict.state, verdict.fails_gate) == (state, fails)
+
+
+def test_a_figure_that_is_held_fails_above_what_it_is_held_to():
+    target = Target("a/b", 2.0, "words", held=4.0)
+    assert [Verdict(target, measured).fails_gate for measured in (3.9, 4.1)] == [False, True]
+    assert Verdict(target, 3.9).state == "missed, the gate is 4"
 
 
 def test_a_lost_call_has_no_slack():
