@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from moorage.engines.vllm.known import Known
+from moorage.engines.vllm.shapes import ChoiceSaid, LogprobsSaid, ReplySaid
 
 __all__ = ["Parts", "take_apart"]
 
@@ -21,41 +22,46 @@ PROMPT_IDS = b',"prompt_token_ids":['
 
 
 class Parts(NamedTuple):
-    """`rest` has null in place of the other three, which are JSON."""
+    """A reply in two forms."""
 
     rest: bytes
-    logprobs: memoryview
-    token_ids: bytes
-    prompt_ids: bytes
+    """Its text, with null in place of the long lists."""
+    said: ReplySaid
+    """All of it, but for the prompt's ids."""
+    prompt_ids: list[int]
     """Without the known ones at its beginning."""
     known: bytes
     """[K] uint32: the ids that were known; empty: none of the prompt's were."""
 
 
-class _ChoiceRest(msgspec.Struct, gc=False):
+class _ChoiceRest(ChoiceSaid, kw_only=True):
+    """Null stands where it was put, and the fields it was put for have it."""
+
     logprobs: None
     token_ids: None
-    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET
+    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET  # type: ignore[assignment]  # it was cut out
 
 
-class _Rest(msgspec.Struct):
-    """What `rest` must be: null stands where it was put, and the fields it was put for have it."""
+class _Rest(ReplySaid, kw_only=True):
+    """What `rest` must be."""
 
-    choices: list[_ChoiceRest]
-    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET
+    choices: list[_ChoiceRest]  # type: ignore[assignment]  # of the same fields
+    prompt_token_ids: msgspec.UnsetType | None = msgspec.UNSET  # type: ignore[assignment]
 
 
 _REST = msgspec.json.Decoder(_Rest)
+_LOGPROBS = msgspec.json.Decoder(LogprobsSaid)
+_IDS = msgspec.json.Decoder(list[int])
 
 
 def take_apart(raw: bytes, known: Known | None = None) -> Parts | None:
-    """None: the reply is laid out in another way, or has more than one choice.
+    """None: the reply is laid out in another way, has more than one choice, or cannot be read.
 
     `known`: ids that the prompt probably begins with. No key can lie inside a JSON string, whose quotes would be
     escaped; that each one found was the field of its choice or reply, what is left shows.
     """
     logprobs = raw.find(LOGPROBS)
-    finish = raw.find(FINISH, logprobs)
+    finish = raw.rfind(FINISH, logprobs)  # from the end: the log probabilities are long
     ids = raw.find(TOKEN_IDS, finish)
     ids_end = raw.find(b"]", ids) + 1
     prompt = raw.find(PROMPT_IDS, ids_end)
@@ -74,17 +80,27 @@ def take_apart(raw: bytes, known: Known | None = None) -> Parts | None:
     if end == 0:
         return None
     rest = b"null".join((raw[:logprobs], raw[finish + 1 : ids], raw[ids_end:prompt], raw[end:]))
-    if not _is_whole(rest):
+    said = _read(rest)
+    if said is None:
         return None
-    return Parts(rest, memoryview(raw)[logprobs : finish + 1], raw[ids:ids_end], b"[" + raw[unknown:end], before)
-
-
-def _is_whole(rest: bytes) -> bool:
-    """Whether each null stands for the field that it was put for."""
-    if rest.count(b'"logprobs":null') != 1 or rest.count(b'token_ids":null') != 2:
-        return False
+    choice = said.choices[0]
     try:
-        found = _REST.decode(rest)
+        # Of several choices this is no JSON, for it begins in the first one and ends in the last.
+        choice.logprobs = _LOGPROBS.decode(memoryview(raw)[logprobs : finish + 1])
+        choice.token_ids = _IDS.decode(raw[ids:ids_end])
+        new = _IDS.decode(b"[" + raw[unknown:end])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return len(found.choices) == 1 and (found.prompt_token_ids is None or found.choices[0].prompt_token_ids is None)
+        return None
+    return Parts(rest, said, new, before)
+
+
+def _read(rest: bytes) -> ReplySaid | None:
+    """None unless each null stands for the field that it was put for."""
+    if rest.count(b'"logprobs":null') != 1 or rest.count(b'token_ids":null') != 2:
+        return None
+    try:
+        said = _REST.decode(rest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    whole = len(said.choices) == 1 and (said.prompt_token_ids is None or said.choices[0].prompt_token_ids is None)
+    return said if whole else None

@@ -35,8 +35,6 @@ PROMPT_IDS = b'"prompt_token_ids":['
 NO_REASONS = (None, "abort", "error")
 
 _REPLY = msgspec.json.Decoder(ReplySaid)
-_LOGPROBS = msgspec.json.Decoder(LogprobsSaid)
-_IDS = msgspec.json.Decoder(list[int])
 
 
 def read_chat(
@@ -48,7 +46,7 @@ def read_chat(
     `top_logprobs`: keep what the client asked to see. `parts`: of this reply, taken apart with the same `known`.
     Raises EngineGaveNoIds, ShortLogprobs, AbortedByEngine, UnreadableReply.
     """
-    said, prompt = _read(raw, known) if parts is None else _put_together(parts)
+    said, prompt = _read(raw, known, parts)
     return _generation(said, prompt, _tops(raw, said) if top_logprobs else ())
 
 
@@ -59,7 +57,7 @@ def read_completion(
 
     With `echo` the log probabilities begin with the prompt's; these are left out.
     """
-    said, prompt = _read(raw, known) if parts is None else _put_together(parts)
+    said, prompt = _read(raw, known, parts)
     return _generation(said, prompt, _tops(raw, said) if top_logprobs else ())
 
 
@@ -111,8 +109,10 @@ def check_end(finish_reason: str | None) -> str:
     return finish_reason
 
 
-def _read(raw: bytes, known: Known | None) -> tuple[ReplySaid, bytes]:
+def _read(raw: bytes, known: Known | None, parts: Parts | None) -> tuple[ReplySaid, bytes]:
     """The reply and its prompt's ids."""
+    if parts is not None:
+        return parts.said, parts.known + packed_ids(parts.prompt_ids, "prompt")
     cut = None if known is None or not known.ids else without_known(raw, known.text)
     said = _decode(raw if cut is None else cut)
     ids = said.prompt_token_ids
@@ -120,19 +120,6 @@ def _read(raw: bytes, known: Known | None) -> tuple[ReplySaid, bytes]:
         ids = said.choices[0].prompt_token_ids
     rest = packed_ids(ids, "prompt")
     return said, rest if known is None or cut is None else known.ids + rest
-
-
-def _put_together(parts: Parts) -> tuple[ReplySaid, bytes]:
-    """The same from a reply that was taken apart."""
-    said = _decode(parts.rest)
-    choice = said.choices[0]
-    try:
-        choice.logprobs = _LOGPROBS.decode(parts.logprobs)
-        choice.token_ids = _IDS.decode(parts.token_ids)
-        new = _IDS.decode(parts.prompt_ids)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
-    return said, parts.known + packed_ids(new, "prompt")
 
 
 def without_known(raw: bytes, text: bytes) -> bytes | None:
@@ -153,14 +140,10 @@ def _decode(raw: bytes) -> ReplySaid:
     try:
         said = _REPLY.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(error) from None
+        raise UnreadableReply(f"the engine's reply cannot be read: {error}") from None
     if not said.choices:
         raise UnreadableReply("the engine's reply has no choices")
     return said
-
-
-def _unreadable(error: Exception) -> UnreadableReply:
-    return UnreadableReply(f"the engine's reply cannot be read: {error}")
 
 
 def _generation(said: ReplySaid, prompt: bytes, tops: Sequence[msgspec.Raw]) -> Generation:
