@@ -25,6 +25,7 @@ from tests.real.parts.absence import MARK, PartMissing, count_missing, real_is_r
 from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image, programs_on_path, unload
 from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
 from tests.real.parts.kubernetes_build import ensure_programs
+from tests.real.parts.vllm_engine import serving_nano
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "vllm")
@@ -187,6 +188,13 @@ def moor(state_file: Path) -> Iterator[Moor]:
     yield run
     if state_file.exists() and state_file.stat().st_size > len("{}\n"):
         run("stop", "--all", "--json")
+
+
+@pytest.fixture(scope="session")
+def nano_engine(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of stock vLLM that serves models/nano as `nano`, with its parsers; one for all tests of a run."""
+    with serving_nano(vllm_python, tmp_path_factory.mktemp("engine")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

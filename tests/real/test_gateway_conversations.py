@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns.conversations.campaign import run_conversations
-from tests.campaigns.conversations.engine import running_engine
 from tests.campaigns.conversations.plans import PLANS
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
@@ -20,9 +19,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 NUMBER = int(os.environ.get("MOORAGE_GATEWAY_CONVERSATIONS", str(len(PLANS))))
 
 
-def test_what_is_stored_is_what_the_engine_said(tmp_path: Path, vllm_python: Path) -> None:
-    with running_engine(tmp_path) as url:
-        findings = run_conversations(tmp_path, url, number=NUMBER, seed=random.randrange(2**32))
+def test_what_is_stored_is_what_the_engine_said(tmp_path: Path, nano_engine: str) -> None:
+    findings = run_conversations(tmp_path, nano_engine, number=NUMBER, seed=random.randrange(2**32))
     assert not findings.faults, findings.table()
     assert findings.counts["conversations"] == NUMBER
     assert findings.counts["unexplained boundaries"] == 0

@@ -6,8 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -25,7 +24,6 @@ from moorage.engines.vllm.reply import client_reply, read_chat, read_completion,
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, ModelAsk
 from tests.real.parts.nano_b import NANO
-from tests.real.parts.vllm_engine import serving_nano
 from tests.stand_ins.small_engine import SmallEngine
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -55,20 +53,13 @@ ASKS: dict[str, dict[str, Any]] = {
 MADE_ANEW = re.compile(rb'"id":"[^"]*"|"created":\d+|chatcmpl-tool-[0-9a-f]+')
 
 
-@pytest.fixture(scope="module")
-def url(vllm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Stock vLLM that serves nano, with token-in-token-out open."""
-    with serving_nano(vllm_python, tmp_path_factory.mktemp("dialect")) as url:
-        yield url
-
-
 @pytest.fixture
-def run(url: str) -> Callable[[Callable[[Fleet], Awaitable[Any]]], Any]:
+def run(nano_engine: str) -> Callable[[Callable[[Fleet], Awaitable[Any]]], Any]:
     """Run a body with a fleet of this one engine."""
 
     def runner(body: Callable[[Fleet], Awaitable[Any]]) -> Any:
         async def main() -> Any:
-            fleet = Fleet(from_urls(url), clock=time.monotonic, silence_s=120)
+            fleet = Fleet(from_urls(nano_engine), clock=time.monotonic, silence_s=120)
             await fleet.start()
             try:
                 return await body(fleet)
