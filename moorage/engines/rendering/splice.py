@@ -138,7 +138,8 @@ class Splicer:
         return True
 
     def _opens(self, ids: list[int], added: int, turn: SampledTurn) -> bool:
-        return _open(ids, added, turn.before, self._tokenizer.atomic_ids, self._traits.end_ids)
+        bounds = self._traits.end_ids | self._traits.begin_ids
+        return _open(ids, added, turn.before, self._tokenizer.atomic_ids, bounds)
 
     def _render(
         self, messages: Messages, turns: list[SampledTurn], key: bytes, as_rendered: bool
@@ -197,16 +198,17 @@ def _marked(message: Mapping[str, Any], mark: str, with_calls: bool, as_rendered
     return thought_mark(message, mark) if as_rendered else content_mark(mark)
 
 
-def _open(ids: list[int], added: int, before: Sequence[int], atomic: Collection[int], end_ids: Collection[int]) -> bool:
+def _open(ids: list[int], added: int, before: Sequence[int], atomic: Collection[int], bounds: Collection[int]) -> bool:
     """Make the last `added` of `ids` end as what the model was given before it sampled; False: they do not.
 
     Templates may begin an answer for the model (`<think>`) and leave that out of earlier turns, or write for earlier
     turns what the model writes itself (a channel, a call's syntax): the one is put in, the other taken off. The ends
-    are laid side by side where they agree longest, back to a special token at least: the turn's header.
+    are laid side by side where they agree longest, back to a special token at least: the turn's header. What another
+    one said is never exchanged: `bounds` are the tokens that end or begin a turn.
     """
     best: tuple[int, int, int] = (0, 0, 0)
-    for off in range(_until(ids, min(added, MOST_SYNTAX_TOKENS), end_ids) + 1):
-        for more in range(_until(before, MOST_OPENING_TOKENS, end_ids) + 1):
+    for off in range(_until(ids, min(added, MOST_SYNTAX_TOKENS), bounds) + 1):
+        for more in range(_until(before, MOST_OPENING_TOKENS, bounds) + 1):
             if more and before[-more] not in atomic:
                 continue
             agree = _common_suffix(ids, len(ids) - off, before, len(before) - more)
@@ -222,10 +224,10 @@ def _open(ids: list[int], added: int, before: Sequence[int], atomic: Collection[
     return True
 
 
-def _until(ids: Sequence[int], most: int, end_ids: Collection[int]) -> int:
+def _until(ids: Sequence[int], most: int, bounds: Collection[int]) -> int:
     """How many tokens from the end belong to one turn for sure, at most `most`."""
     for back in range(1, min(most, len(ids)) + 1):
-        if ids[-back] in end_ids:
+        if ids[-back] in bounds:
             return back - 1
     return min(most, len(ids))
 

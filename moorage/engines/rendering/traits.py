@@ -5,7 +5,7 @@ Nothing here is trusted alone: every session compares its first tails, and those
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -41,6 +41,8 @@ class Traits(msgspec.Struct, frozen=True):
     """Without a closer: the tokens that begin the next speaker's turn."""
     end_ids: frozenset[int]
     """What ends a turn: the tokenizer's end tokens, the closer and the openers."""
+    begin_ids: frozenset[int]
+    """Where nothing ends what a user says: the tokens that begin it."""
     window: int | None
     """How many turns before the sampled one a window needs for its tail to be that of the full render; None: all."""
     steady: bool
@@ -53,7 +55,8 @@ def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool, wit
     scenes.append(Scene(now=PROBE_TIME))
     closer = _closer(template, tokenizer, scenes[0])
     openers = frozenset() if closer is not None else _openers(template, tokenizer, scenes[0])
-    end_ids = tokenizer.eos_ids | openers | ({closer} if closer is not None else set())
+    ends = tokenizer.eos_ids | ({closer} if closer is not None else set())
+    end_ids = ends | openers
     several = [(scene, one) for scene in scenes for one in _conversations(with_tools, with_system)]
 
     def same(turns: int) -> bool:
@@ -63,6 +66,7 @@ def probe(template: ChatTemplate, tokenizer: Tokenizer, *, with_tools: bool, wit
         closer=closer,
         openers=openers,
         end_ids=end_ids,
+        begin_ids=_begins(template, tokenizer, scenes[0], ends),
         window=next(filter(same, MOST_TURNS), None),
         steady=all(_grows(template, scene, one) for scene, one in several),
     )
@@ -79,14 +83,30 @@ def _closer(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene) -> int |
 
 
 def _openers(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene) -> frozenset[int]:
+    tails = _tails(template, tokenizer, scene)
+    return frozenset(tail[0] for tail in tails if tail and tail[0] in tokenizer.atomic_ids)
+
+
+def _begins(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene, ends: Collection[int]) -> frozenset[int]:
+    said = _tail(template, tokenizer, scene, [{"role": "user", "content": MARK}])
+    if said is None or any(token_id in ends for token_id in said):
+        return frozenset()
+    special = [
+        [one for one in tail or () if one in tokenizer.atomic_ids and one not in ends]
+        for tail in _tails(template, tokenizer, scene)
+    ]
+    return frozenset(found[0] for found in special if found)
+
+
+def _tails(template: ChatTemplate, tokenizer: Tokenizer, scene: Scene) -> list[list[int] | None]:
+    """What comes after an answer, after a call with words, and after an answer before a tool's result."""
     user, call = {"role": "user", "content": "a"}, _call(0)
     answer = {"role": "assistant", "content": MARK}
-    tails = [
+    return [
         _tail(template, tokenizer, scene, [user, answer, user]),
         _tail(template, tokenizer, scene, [user, {**call, "content": MARK}, _result(0)]),
         _tail(template, tokenizer, scene, [user, answer, _result(0)]),
     ]
-    return frozenset(tail[0] for tail in tails if tail and tail[0] in tokenizer.atomic_ids)
 
 
 def _tail(

@@ -261,6 +261,20 @@ def test_a_prompt_over_the_limit_keeps_its_end():
     assert talk.plan(messages, prompt_limit=count(whole.ids)).verdict == "exact"
 
 
+@pytest.mark.parametrize("name", ["mistral-first", "mistral-always", "mistral-legacy"])
+def test_a_short_turn_of_the_users_is_not_taken_for_the_beginning_of_an_answer(name):
+    """Nothing ends a user's turn there, and a system message moves along with the first or the last of them."""
+    one = model(name)
+    talk, messages = Talk(one.renderer), [{"role": "system", "content": "Hi."}, {"role": "user", "content": "Go."}]
+    for _ in range(4):
+        plan = talk.plan(messages)
+        text = one.tokenizer.decode(ids_of(plan), skip_special=False).replace(" ", "")
+        assert text == one.template.render(messages, now=NOW).replace(" ", "")
+        reply = {"role": "assistant", "content": "answer i"}
+        talk.commit(messages, plan, one.tokenizer.encode(" answer i" + one.family.end), reply)
+        messages = [*messages, reply, {"role": "user", "content": "Go i"}]
+
+
 def test_no_messages_are_refused():
     with pytest.raises(UsageError) as caught:
         Talk(model("nano").renderer).plan([])
