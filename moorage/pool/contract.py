@@ -15,16 +15,22 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from moorage.capture.call import Call, Draft
+from moorage.pool.retained import Retained, Retention
 
 __all__ = [
     "Appended",
     "Change",
     "Event",
+    "Key",
     "Kind",
     "Lease",
     "LeaseAsk",
     "NewTrajectory",
+    "PackedStep",
     "Page",
+    "Retained",
+    "Retention",
+    "Role",
     "Step",
     "Store",
     "Submitted",
@@ -37,6 +43,9 @@ Kind = Literal["session", "trajectory"]
 """Made by `/sessions/create`, or by one of Claw-R1's routes."""
 
 State = Literal["open", "complete", "deleted"]
+
+Role = Literal["admin", "trainer"]
+"""What a key may do. A session's own capability is no key: its digest stands in the trajectory's options."""
 
 
 class NewTrajectory(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +99,8 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: list[Call]
     version: int
+    stamp: int = 0
+    """`Store.stamp` as this commit left it: a copy that took these calls in is fresh as long as it is that one."""
 
 
 class SubmittedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +152,33 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What `Store.mark` set; only in pages, and only where there are some."""
 
 
+class PackedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step as it is stored: ids and log probabilities packed, JSON as text: what tables take."""
+
+    trajectory_uid: str
+    prompt_uid: str | None
+    step_index: int
+    prompt_ids: bytes
+    """[P] uint32."""
+    response_ids: bytes
+    """[R] uint32."""
+    rollout_log_probs: bytes | None
+    """[R] float64."""
+    reward: float | None
+    policy_version: int
+    is_last: bool
+    metadata: bytes
+    """A JSON object, as are `marks`."""
+    multi_modal_data: bytes | None
+    """JSON; None: the step has none."""
+    routed_experts: bytes | None
+    channel: str
+    late: bool
+    delivered: bool
+    marks: bytes
+    """In leases `{}`: they are not read."""
+
+
 class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
     """The body of `/pool/lease`, validated, defaults filled."""
 
@@ -150,6 +188,11 @@ class LeaseAsk(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: float
     min_policy_version: int | None
     consumer: str | None
+    marks: Mapping[str, Any] = {}
+    """Only steps whose marks have these values are handed out; `{"trainable": True}`: those not marked untrainable.
+
+    A trajectory keeps its place in its group with the steps that are left, and its own reward.
+    """
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,6 +234,18 @@ class TrajectoryRow(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any]
     created_at: float
     completed_at: float | None
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that was given out. Only its digest is kept; the times are Unix seconds, None: never."""
+
+    key_id: str
+    role: Role
+    digest: bytes
+    note: str
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -246,8 +301,29 @@ class Store(Protocol):
     async def sessions(self, kind: Kind | None = None) -> list[Trajectory]:
         """Those that are not deleted, oldest first."""
 
-    async def lease(self, ask: LeaseAsk) -> tuple[list[Lease], int]:
-        """Up to `max_groups` leases, and how many groups were skipped as stale. Never waits."""
+    async def stamp(self, uid: str) -> int:
+        """Another number after any process wrote that trajectory, else the same as a rule; "": of `state` and `keys`.
+
+        A reader notes it *before* it reads: its copy is fresh as long as the stamp is that one.
+        """
+
+    async def state(self) -> dict[str, Any]:
+        """What all gateways over this store share (JSON values), as `set_state` left it."""
+
+    async def set_state(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Set names, None takes one away; all there are now. Durable."""
+
+    async def add_key(self, key: Key) -> None:
+        """Raises ConflictError `key_taken` when its id or its digest is known."""
+
+    async def keys(self) -> list[Key]:
+        """All that were ever given out, oldest first."""
+
+    async def revoke_key(self, key_id: str, at: float) -> Key:
+        """It does not count from `at` on; again leaves the first time. Raises NotFoundError `unknown_key`."""
+
+    async def lease(self, ask: LeaseAsk, *, packed: bool = False) -> tuple[list[Lease], int]:
+        """Up to `max_groups` leases, and how many groups were skipped as stale. Never waits. `packed`: PackedSteps."""
 
     async def ack(self, lease_ids: Sequence[str]) -> int:
         """All or nothing. NotFoundError; ConflictError `lease_lost`."""
@@ -258,23 +334,40 @@ class Store(Protocol):
     async def mark(self, uid: str, step_index: int, marks: Mapping[str, Any]) -> dict[str, Any]:
         """Set curation marks of a step (quality, trainable, tags, note …), None takes one away; all it has now.
 
-        They are shown in `steps` and never decide what is leased. Raises NotFoundError `unknown_step`.
+        They are shown in `steps`. Whether a group is leased they never decide, which of its steps are handed out only
+        where the lease asks for it. Raises NotFoundError `unknown_step`, UsageError `bad_marks`.
         """
 
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         """`{channel: {...}}` as in the contract."""
 
-    async def steps(self, filters: Mapping[str, Any], limit: int, cursor: str | None) -> Page:
-        """Steps in commit order. Filters: channel, trajectory_uid, prompt_uid, policy_version.
+    async def steps(
+        self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False
+    ) -> Page:
+        """Steps in commit order. Filters: channel, trajectory_uid, prompt_uid, policy_version, state (open | complete).
 
-        Here and in `trajectories`, a cursor that this store did not give raises UsageError `bad_cursor`.
+        `packed`: PackedSteps. A page of big steps has fewer than `limit`. Here and in `trajectories`, a cursor that
+        this store did not give raises UsageError `bad_cursor`.
         """
 
     async def trajectories(self, filters: Mapping[str, Any], limit: int, cursor: str | None) -> Page:
         """TrajectoryRows, oldest first. Filters: channel, trajectory_uid, prompt_uid, state (open | complete)."""
 
     def events(self, channel: str | None, after: int | None) -> AsyncIterator[Event]:
-        """What came after event `after`, then live ones as they are committed; None: live only."""
+        """What came after event `after`, then live ones as they are committed; None: live only.
+
+        A number above the latest one, from another store, counts as the latest.
+        """
+
+    async def latest_event(self) -> int:
+        """Its number; 0: there is none."""
+
+    async def retain(self, ask: Retention, *, dry_run: bool) -> Retained:
+        """Let old trajectories go, whole, in small transactions beside everything else; it may take its time.
+
+        Killed in the middle it leaves trajectories that are there whole and others that are gone. Raises UsageError
+        `bad_retention`.
+        """
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Return when something was committed that may have made a group ready, or when the time is over."""

@@ -8,11 +8,14 @@ __all__ = [
     "StoreFault",
     "channel_conflict",
     "deleted",
+    "key_taken",
     "lease_lost",
     "prompt_conflict",
+    "restored",
     "reward_frozen",
     "step_conflict",
     "trajectory_complete",
+    "unknown_key",
     "unknown_lease",
     "unknown_step",
     "unknown_trajectory",
@@ -23,6 +26,14 @@ class StoreFault(TryAgainError):
     """The store could not do it now: the disk is full, the file read-only or gone. Nothing of the write was kept."""
 
     code = "store_unavailable"
+
+
+def restored(store: str, seen: int, found: int) -> StoreFault:
+    return StoreFault(
+        f"the store {store} was restored from an older copy: it ends at event {found}, and {seen} was answered here",
+        code="store_restored",
+        hint="put the newer one back, or restart every gateway over it to go on with what is there",
+    )
 
 
 def unknown_trajectory(uid: str) -> NotFoundError:
@@ -71,6 +82,14 @@ def reward_frozen(uid: str) -> ConflictError:
     return ConflictError(
         f"the group of the trajectory {uid!r} was leased: its reward cannot change any more", code="reward_frozen"
     )
+
+
+def unknown_key(key_id: str) -> NotFoundError:
+    return NotFoundError(f"no key is called {key_id!r}", code="unknown_key")
+
+
+def key_taken(key_id: str) -> ConflictError:
+    return ConflictError(f"the key {key_id!r} is there already", code="key_taken", hint="make a new one")
 
 
 def unknown_lease(lease_id: str) -> NotFoundError:

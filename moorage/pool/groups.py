@@ -16,7 +16,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["LeaseState", "RoundState", "after_delivery", "is_ready", "is_stale", "may_ack", "may_nack", "shown_state"]
+__all__ = [
+    "LeaseState",
+    "RoundState",
+    "after_delivery",
+    "is_ready",
+    "is_stale",
+    "may_ack",
+    "may_nack",
+    "shown_state",
+]
 
 RoundState = Literal["leased", "waiting", "acked", "dropped"]
 LeaseState = Literal["out", "expired", "nacked", "acked", "lost"]

@@ -1,18 +1,23 @@
 """A process that appends to a shared store until it is killed, and names each call on stdout once it is durable.
 
-    python -m tests.contract.store_writer FILE NAME CALLS
+    python -m tests.contract.store_writer URL NAME CALLS
 
-CALLS 0: for ever. It also submits, completes, leases and acks, so that every kind of write is cut off somewhere.
+CALLS 0: for ever. It also submits, completes, leases and acks, so that every kind of write is cut off somewhere. What
+the store refuses for now it asks again, under the same name: stored twice, it would be found twice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 from moorage.capture.packing import pack_floats, pack_ids
-from moorage.pool.sqlite.store import SqliteStore
+from moorage.errors import PreflightError
+from moorage.pool.faults import StoreFault
+from moorage.pool.opening import open_store
 from tests.contract.store_parts import ask, draft, step
 
 UIDS = tuple(f"t{n}" for n in range(6))
@@ -23,9 +28,18 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-async def write(path: Path, name: str, calls: int) -> None:
-    store = SqliteStore(path)
-    await store.open()
+async def insist(work: Callable[[], Awaitable[Any]]) -> Any:
+    while True:
+        try:
+            return await work()
+        except (StoreFault, PreflightError) as fault:
+            say(f"fault {fault.code}")
+            await asyncio.sleep(0.02)
+
+
+async def write(url: str, name: str, calls: int) -> None:
+    store = open_store(url, read_only=False)
+    await insist(store.open)
 
     async def append(lane: int) -> None:
         number = 0
@@ -42,7 +56,7 @@ async def write(path: Path, name: str, calls: int) -> None:
                 )
                 for choice in range(many)
             ]
-            await store.append(drafts[0].session_id, drafts, {})
+            await insist(partial(store.append, drafts[0].session_id, drafts, {}))
             say(f"call {call_id} {many}")
             number += 1
 
@@ -50,11 +64,11 @@ async def write(path: Path, name: str, calls: int) -> None:
         number = 0
         while not calls or number < calls:
             uid = f"{name}-{lane}-{number}"
-            await store.submit([step(uid, prompt_uid=uid, is_last=True)], "pool")
+            await insist(partial(store.submit, [step(uid, prompt_uid=uid, is_last=True)], "pool"))
             say(f"step {uid}")
-            leases, _ = await store.lease(ask(channel="pool", max_groups=3))
+            leases, _ = await insist(partial(store.lease, ask(channel="pool", max_groups=3)))
             if leases:
-                await store.ack([one.lease_id for one in leases])
+                await insist(partial(store.ack, [one.lease_id for one in leases]))
                 say(" ".join(["acked", *(one.prompt_uid for one in leases)]))
             number += 1
 
@@ -63,4 +77,4 @@ async def write(path: Path, name: str, calls: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(write(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    asyncio.run(write(sys.argv[1], sys.argv[2], int(sys.argv[3])))

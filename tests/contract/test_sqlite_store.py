@@ -10,15 +10,19 @@ from hypothesis import settings
 from moorage.pool.sqlite.store import SqliteStore
 
 pytest.register_assert_rewrite(
-    "tests.contract.store_contract", "tests.contract.store_leases", "tests.contract.store_machine"
+    "tests.contract.store_contract",
+    "tests.contract.store_leases",
+    "tests.contract.store_machine",
+    "tests.contract.store_shared",
 )
 
 from tests.contract.store_contract import StoreContract  # noqa: E402
 from tests.contract.store_leases import LeaseContract, ViewContract  # noqa: E402
 from tests.contract.store_machine import MAX_ATTEMPTS, LeaseMachine  # noqa: E402
+from tests.contract.store_shared import SharedContract  # noqa: E402
 
 
-class TestSqliteStore(StoreContract, LeaseContract, ViewContract):
+class TestSqliteStore(StoreContract, LeaseContract, ViewContract, SharedContract):
     def new_store(self, folder, clock, make_id, **options):
         return SqliteStore(folder / "store.db", clock=clock, make_id=make_id, **options)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from moorage.errors import PreflightError
 from moorage.pool.faults import StoreFault
-from moorage.pool.sqlite.schema import PAGE_BYTES, migrate
+from moorage.pool.sql.records import PAGE_BYTES
+from moorage.pool.sqlite.schema import migrate
 
 __all__ = ["BUSY_S", "Identity", "Place", "is_busy"]
 
@@ -34,6 +35,7 @@ class Place:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))  # SQLite puts its log beside the file, not beside a link to it
         self._files = tuple(Path(f"{self.path}{end}") for end in ("", "-wal", "-shm"))
+        self.stamps = Path(f"{self.path}-stamps")
         self._parent = str(self.path.parent)
         self._folder: tuple[int, ...] = ()
 
@@ -134,11 +136,13 @@ class Place:
         db = self._connect(mode)
         try:
             db.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            if not db.execute("PRAGMA page_count").fetchone()[0]:  # elsewhere it would write to a file that is not ours
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # what is emptied can be given back
             _enter_wal(db)
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-            db.execute("PRAGMA cache_size = -16000")
+            db.execute("PRAGMA cache_size = -8000")
             migrate(db, now, str(self.path))
             # An empty transaction makes the log and its index, so that their identity can be kept.
             db.execute("BEGIN IMMEDIATE")

@@ -3,6 +3,9 @@
 Calls are written once and never changed. What is said of them later (which is the last, its reward) stands in their
 trajectory's row. `groups.waiting` counts complete trajectories that no round has, `groups.oldest_policy` is the lowest
 policy_version of their steps. `calls.id` and `events.id` are one sequence, the order of commits: a call needs no event.
+`store.number` says where that sequence goes on when its end was removed, `store.removals` how often rows were removed,
+`store.tag` which store it is. `tallies` is what is counted (`moorage.pool.sql.tallies`), `groups.running` how many of a
+group's trajectories are open. `leavings`, `uses` and `loose` belong to what goes (`moorage.pool.sql.leaving`, `uses`).
 """
 
 from __future__ import annotations
@@ -11,10 +14,7 @@ import sqlite3
 
 from moorage.errors import PreflightError
 
-__all__ = ["MIGRATIONS", "PAGE_BYTES", "migrate"]
-
-PAGE_BYTES = 16384
-"""Calls are 1 to 4 KB: on pages of 4 KB half the space would stay empty."""
+__all__ = ["MIGRATIONS", "migrate"]
 
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     (
@@ -64,6 +64,55 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
             id INTEGER PRIMARY KEY, type TEXT NOT NULL, channel TEXT NOT NULL, at REAL NOT NULL,
             trajectory_uid TEXT, prompt_uid TEXT, lease_id TEXT, consumer TEXT
         );
+        """,
+    ),
+    (
+        "state and keys",
+        """
+        CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+        CREATE TABLE keys (
+            id INTEGER PRIMARY KEY, key_id TEXT NOT NULL UNIQUE, role TEXT NOT NULL, digest BLOB NOT NULL UNIQUE,
+            note TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL, revoked_at REAL
+        );
+        """,
+    ),
+    (
+        "store",
+        """
+        CREATE TABLE store (number INTEGER NOT NULL, removals INTEGER NOT NULL);
+        INSERT INTO store VALUES (0, 0);
+        """,
+    ),
+    (
+        "tallies and retention",
+        """
+        ALTER TABLE store ADD COLUMN tag TEXT NOT NULL DEFAULT '';
+        UPDATE store SET tag = lower(hex(randomblob(4)));
+        ALTER TABLE groups ADD COLUMN running INTEGER NOT NULL DEFAULT 0;
+        UPDATE groups SET running =
+            (SELECT count(*) FROM trajectories t WHERE t.group_id = groups.id AND t.state = 'open');
+        CREATE TABLE tallies (
+            channel TEXT NOT NULL, what TEXT NOT NULL, size INTEGER NOT NULL, many INTEGER NOT NULL,
+            PRIMARY KEY (channel, what, size)
+        ) WITHOUT ROWID;
+        INSERT INTO tallies SELECT coalesce(channel, 'train'), state, 0, count(*) FROM trajectories
+            WHERE state <> 'deleted' GROUP BY 1, 2;
+        INSERT INTO tallies SELECT channel, 'gathering', waiting, count(*) FROM groups
+            WHERE waiting > 0 OR running > 0 GROUP BY 1, 3;
+        INSERT INTO tallies SELECT g.channel, r.state, CASE r.state WHEN 'waiting' THEN r.size ELSE 0 END, count(*)
+            FROM rounds r JOIN groups g ON g.id = r.group_id GROUP BY 1, 2, 3;
+        CREATE TABLE progress (name TEXT PRIMARY KEY, upto INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO progress VALUES ('calls', 0), ('uses', 0);
+        CREATE TABLE leavings (trajectory INTEGER PRIMARY KEY);
+        CREATE TABLE uses (
+            digest BLOB NOT NULL, trajectory INTEGER NOT NULL, PRIMARY KEY (digest, trajectory)
+        ) WITHOUT ROWID;
+        CREATE INDEX uses_trajectory ON uses (trajectory);
+        CREATE TABLE loose (digest BLOB PRIMARY KEY) WITHOUT ROWID;
+        CREATE INDEX leases_round ON leases (round_id);
+        CREATE INDEX events_trajectory ON events (trajectory_uid) WHERE trajectory_uid IS NOT NULL;
+        CREATE INDEX events_lease ON events (lease_id) WHERE lease_id IS NOT NULL;
+        CREATE INDEX rounds_delayed ON rounds (not_before) WHERE state = 'waiting';
         """,
     ),
 )

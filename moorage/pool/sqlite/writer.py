@@ -1,191 +1,115 @@
-"""The one thread that writes: whatever was asked while the last commit ran goes into the next one.
-
-Nobody is answered before the commit that holds their write is on the disk. A lone write goes to the thread at once, and
-so does what was asked while it was committed. A commit costs as much as several calls, so writes that come in company
-wait for more of it: the next commit begins a few milliseconds after the last one did.
-"""
+"""Commits batches of writes to the file: one transaction each, on the disk when it returns."""
 
 from __future__ import annotations
 
-import asyncio
-import queue
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-from moorage.capture.call import Draft
-from moorage.errors import MoorageError
-from moorage.pool.faults import StoreFault
-from moorage.pool.sqlite.appending import append, encode
-from moorage.pool.sqlite.leasing import next_deadline
+from moorage.pool.faults import StoreFault, restored
+from moorage.pool.sql.connection import Connection
+from moorage.pool.sql.leasing import next_deadline
+from moorage.pool.sql.records import Packer
+from moorage.pool.sql.transaction import Knowledge, Transaction
+from moorage.pool.sql.writing import Asked, Committed, Settled, perform
 from moorage.pool.sqlite.place import BUSY_S, Identity, Place, is_busy
-from moorage.pool.sqlite.records import Packer
-from moorage.pool.sqlite.transaction import Knowledge, Transaction
+from moorage.pool.sqlite.stamps import Stamps
 
-__all__ = ["Committed", "Operation", "Writer"]
+__all__ = ["SqliteDialect", "Writer"]
 
-Operation = Callable[[Transaction], Any]
-
-_COMPANY = 2
-_GATHER_S = 0.003
-"""From one commit's beginning to the next one's, when it held so many writes."""
 _NAP_S = (0.0005, 0.001, 0.002)
 """Between two looks whether another process's transaction is over."""
+_ROWS = 32
 
 
-class Committed(NamedTuple):
-    """What a commit changed, for those who wait."""
+class SqliteDialect:
+    """`moorage.pool.sql.connection.Dialect`."""
 
-    group_changed: bool
-    looked_ahead: bool
-    """Whether `deadline` was found out anew."""
-    deadline: float | None
-    """When the next lease runs out or the next delay ends, of all processes' leases."""
+    def add(self, db: Connection, statement: str, values: Sequence[Any]) -> int:
+        return int(db.execute(statement, values).lastrowid)  # type: ignore[attr-defined]
 
-
-class _Append(NamedTuple):
-    uid: str
-    drafts: Sequence[Draft]
-    records: Sequence[bytes]
-    blobs: Mapping[bytes, bytes]
-
-
-class _Asked(NamedTuple):
-    work: _Append | Operation
-    answer: asyncio.Future[Any]
+    def add_rows(self, db: Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Many rows a statement: each gives the interpreter away, and a busy event loop gives it back late."""
+        known = " ON CONFLICT DO NOTHING" if table == "blobs" else ""
+        marks = f"({', '.join('?' * len(rows[0]))})"
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            values = [value for row in some for value in row]
+            db.execute(f"INSERT INTO {table} VALUES {', '.join([marks] * len(some))}{known}", values)  # noqa: S608
 
 
 class Writer:
-    """Commits operations of one event loop."""
+    """`moorage.pool.sql.writing.Committer` of one file. Nothing is ever in doubt: the commit is ours to make."""
+
+    doubtful = False
 
     def __init__(
         self,
         place: Place,
+        stamps: Stamps,
         *,
         clock: Callable[[], float],
         make_id: Callable[[], str],
         max_attempts: int,
-        committed: Callable[[Committed], None],
     ) -> None:
-        """`committed` is called on the event loop after each commit."""
         self._place = place
+        self._stamps = stamps
         self._clock = clock
         self._make_id = make_id
         self._max_attempts = max_attempts
-        self._committed = committed
-        self._asked: list[_Asked] = []
-        """Not handed over yet; the event loop's alone."""
-        self._committing = False
-        """A batch was handed over, and it is not time for the next one."""
-        self._began_at = 0.0
-        """When it was handed over, of the loop's clock."""
-        self._batches: queue.SimpleQueue[list[_Asked] | None] = queue.SimpleQueue()
-        self._knowledge = Knowledge()
+        self._knowledge = Knowledge(stamps)
+        self._data_version: int | None = None
+        self._highest = 0
+        """The latest number that was ever seen here: a file that ends before it is an older copy."""
+        self._others_wrote = False
+        """Whether they did before this commit."""
+        self._dialect = SqliteDialect()
         self._packer = Packer()
         self._db: sqlite3.Connection | None = None
         self._identity: Identity = ()
-        self._thread: threading.Thread | None = None
+        self._settled = False
+        """What killed processes left of stamps was looked at."""
 
     def open(self) -> None:
         """Open the file. Raises PreflightError. Blocks: for another thread than the event loop's."""
-        self._adopt(self._place.create(self._clock()))
+        try:
+            self._adopt(self._place.create(self._clock()))
+        except OSError as fault:
+            raise self._place.unusable(fault) from fault
 
-    def start(self) -> None:
-        """Begin to take operations, of the running event loop."""
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="moorage-store", daemon=True)
-        self._thread.start()
-
-    async def close(self) -> None:
-        """Finish what was asked, then close."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            if self._asked:
-                self._hand_over()
-            self._batches.put(None)
-            await asyncio.to_thread(thread.join)
+    def close(self) -> list[Settled]:
         self._let_go()
+        return []
 
-    def append(self, uid: str, drafts: Sequence[Draft], blobs: Mapping[bytes, bytes]) -> asyncio.Future[Any]:
-        """As `run`. Raises UsageError."""
-        records = [encode(draft) for draft in drafts]
-        return self._ask(_Append(uid, drafts, records, blobs))
+    def settle(self) -> list[Settled]:
+        return []
 
-    def run(self, operation: Operation) -> asyncio.Future[Any]:
-        """Its result, once it is durable. What it raises undoes it, and nothing else of the commit."""
-        return self._ask(operation)
-
-    def _ask(self, work: _Append | Operation) -> asyncio.Future[Any]:
-        if self._thread is None:
-            raise StoreFault("the store is closed")
-        answer: asyncio.Future[Any] = self._loop.create_future()
-        self._asked.append(_Asked(work, answer))
-        if not self._committing:
-            self._hand_over()
-        return answer
-
-    def _next(self) -> None:
-        self._committing = False
-        if self._asked:
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        self._committing = True
-        self._began_at = self._loop.time()
-        batch, self._asked = self._asked, []
-        self._batches.put(batch)
-
-    def _run(self) -> None:
-        while (batch := self._batches.get()) is not None:
-            # All were asked at once, so any order will do: calls first are gathered into few statements.
-            batch.sort(key=lambda asked: not isinstance(asked.work, _Append))
-            outcomes, committed = self._commit(batch)
-            with suppress(RuntimeError):  # the loop was closed first: nobody waits any more
-                self._loop.call_soon_threadsafe(self._deliver, batch, outcomes, committed)
-
-    def _deliver(self, batch: list[_Asked], outcomes: list[Any], committed: Committed | None) -> None:
-        if len(batch) < _COMPANY:
-            self._next()  # first: the disk works while the answers are given
-        else:
-            self._loop.call_at(self._began_at + _GATHER_S, self._next)
-        for asked, outcome in zip(batch, outcomes, strict=True):
-            if asked.answer.done():  # whoever asked went away
-                continue
-            if isinstance(outcome, BaseException):
-                asked.answer.set_exception(outcome)
-            else:
-                asked.answer.set_result(outcome)
-        if committed is not None:
-            self._committed(committed)
-
-    def _commit(self, batch: list[_Asked]) -> tuple[list[Any], Committed | None]:
-        """What each gets, and what changed (None: nothing, all have failed)."""
+    def commit(self, batch: list[Asked]) -> list[Settled]:
+        self._others_wrote = False
         try:
             if self._db is None:
                 self._adopt(self._place.reopen(self._clock()))
             self._place.check(self._identity)
             transaction = self._begin(self._db)
-            outcomes = [self._perform(transaction, asked.work) for asked in batch]
-            transaction.flush()
+            outcomes = perform(transaction, batch, _is_fault)
             looked_ahead = transaction.look_ahead
             deadline = next_deadline(transaction) if looked_ahead else None
-            transaction.execute("COMMIT")
-            self._place.check(self._identity)
+            self._end(transaction)
         except (sqlite3.Error, OSError, StoreFault) as fault:
             self._let_go()
-            return [self._fault(fault) for _ in batch], None
+            return [Settled(batch, [self._fault(fault) for _ in batch], None)]
         except Exception as fault:  # a fault of ours must not leave anybody waiting
             self._let_go()
-            return [fault for _ in batch], None
-        return outcomes, Committed(transaction.group_changed, looked_ahead, deadline)
+            return [Settled(batch, [fault for _ in batch], None)]
+        changed = Committed(transaction.group_changed, looked_ahead, deadline, self._highest, self._others_wrote)
+        return [Settled(batch, outcomes, changed)]
 
     def _fault(self, cause: sqlite3.Error | OSError | StoreFault) -> StoreFault:
         """One for each who asked: an exception is raised once."""
         told = cause if isinstance(cause, StoreFault) else self._place.fault(cause)
-        fault = StoreFault(told.message, hint=told.hint)
+        fault = StoreFault(told.message, code=told.code, hint=told.hint)
         fault.__cause__ = cause
         return fault
 
@@ -200,46 +124,60 @@ class Writer:
                 if not is_busy(fault) or time.monotonic() > patience:
                     raise
             time.sleep(_NAP_S[min(turn, len(_NAP_S) - 1)])
-        self._knowledge.refresh(db)
+        self._look(db)
         return Transaction(
             db,
+            self._dialect,
             self._knowledge,
             self._packer,
             now=self._clock(),
             make_id=self._make_id,
             max_attempts=self._max_attempts,
+            stamp=self._stamps.next(),
         )
 
-    def _perform(self, transaction: Transaction, work: _Append | Operation) -> Any:
-        """Its result, or the exception that undid it. Raises sqlite3.Error: then the whole commit is undone."""
-        if isinstance(work, _Append):
-            try:
-                return append(transaction, *work)
-            except MoorageError as refused:
-                return refused
-        transaction.flush()
-        transaction.execute("SAVEPOINT one")
-        try:
-            result = work(transaction)
-            transaction.flush()
-        except Exception as refused:
-            if isinstance(refused, sqlite3.Error) and not isinstance(refused, sqlite3.IntegrityError):
-                raise
-            transaction.drop_gathered()
-            transaction.execute("ROLLBACK TO one")
-            transaction.knowledge.doubt()
-            result = refused
-        transaction.execute("RELEASE one")
-        return result
+    def _look(self, db: sqlite3.Connection) -> None:
+        """What others did since the last commit."""
+        version = db.execute("PRAGMA data_version").fetchone()[0]
+        if version == self._data_version:
+            self._knowledge.shrink()
+            return
+        calls, events, floor, removals = db.execute(
+            "SELECT (SELECT max(id) FROM calls), (SELECT max(id) FROM events), number, removals FROM store"
+        ).fetchone()
+        number = max(calls or 0, events or 0, floor)
+        if number < self._highest:
+            raise restored(str(self._place.path), self._highest, number)
+        self._others_wrote = number > self._highest
+        self._knowledge.others_wrote(number, removals)
+        self._data_version = version
+        if not self._settled:
+            self._stamps.heal()
+            self._settled = True
+
+    def _end(self, transaction: Transaction) -> None:
+        if transaction.removed:
+            transaction.execute("UPDATE store SET number = ?, removals = removals + 1", (transaction.knowledge.number,))
+            self._data_version = None
+        slots = transaction.slots.union(map(self._stamps.slot, transaction.touched))
+        self._stamps.begin(slots, transaction.stamp or 0)
+        transaction.execute("COMMIT")
+        self._place.check(self._identity)
+        self._stamps.end(slots, transaction.stamp or 0)
+        self._highest = transaction.knowledge.number or 0
 
     def _adopt(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._stamps.open()
+        self._settled = False
         self._identity = self._place.identity()
 
     def _let_go(self) -> None:
         """Undo what is open and close; the next commit opens the file again."""
         self._knowledge.forget()
+        self._data_version = None
         self._place.doubt()
+        self._stamps.close()
         if self._db is None:
             return
         with suppress(sqlite3.Error):
@@ -250,3 +188,7 @@ class Writer:
         with suppress(sqlite3.Error):
             self._db.close()
         self._db = None
+
+
+def _is_fault(raised: BaseException) -> bool:
+    return isinstance(raised, sqlite3.Error) and not isinstance(raised, sqlite3.IntegrityError)

@@ -10,7 +10,9 @@ import msgspec
 from moorage.pool.contract import LeaseAsk
 from moorage.pool.faults import lease_lost, unknown_lease
 from moorage.pool.groups import LeaseState, after_delivery, is_ready, is_stale, may_ack, may_nack
-from moorage.pool.sqlite.transaction import Transaction
+from moorage.pool.sql.tallies import of_round
+from moorage.pool.sql.trajectories import count_group
+from moorage.pool.sql.transaction import Transaction
 
 __all__ = ["Taken", "ack", "lease", "nack", "next_deadline", "sweep"]
 
@@ -48,6 +50,7 @@ class _Lent(msgspec.Struct):
     round_state: str
     round_lease_id: str
     attempts: int
+    size: int
     channel: str
     prompt_uid: str
 
@@ -76,6 +79,7 @@ def ack(transaction: Transaction, lease_ids: Sequence[str]) -> int:
             continue
         transaction.execute("UPDATE leases SET state = 'acked' WHERE lease_id = ?", (lent.lease_id,))
         transaction.execute("UPDATE rounds SET state = 'acked' WHERE id = ?", (lent.round_id,))
+        transaction.tallies.move(lent.channel, of_round(lent.round_state, lent.size), of_round("acked", 0))
         _event(transaction, "ack", lent)
     return len(lease_ids)
 
@@ -110,7 +114,7 @@ def next_deadline(transaction: Transaction) -> float | None:
     """When the next lease expires or the next delay ends, of all processes' leases."""
     row = transaction.execute(
         "SELECT min(at) FROM (SELECT min(expires_at) AS at FROM rounds WHERE state = 'leased'"
-        " UNION ALL SELECT min(not_before) FROM rounds WHERE state = 'waiting' AND not_before > ?)",
+        " UNION ALL SELECT min(not_before) FROM rounds WHERE state = 'waiting' AND not_before > ?) AS deadlines",
         (transaction.now,),
     ).fetchone()
     return None if row is None else row[0]
@@ -150,21 +154,21 @@ def _fresh(transaction: Transaction, ask: LeaseAsk) -> Iterator[_Candidate]:
 def _freeze(transaction: Transaction, ask: LeaseAsk, candidate: _Candidate) -> Taken:
     """All of the group that is complete now becomes a round."""
     taken = _taken(transaction, ask, candidate)
-    cursor = transaction.execute(
+    taken.round_id = transaction.add(
         "INSERT INTO rounds (group_id, state, size, oldest_policy, attempts, lease_id, expires_at, not_before)"
         " VALUES (?, 'leased', ?, ?, 1, ?, ?, 0)",
         (candidate.group_id, candidate.size, candidate.oldest_policy, taken.lease_id, taken.expires_at),
     )
-    assert cursor.lastrowid is not None
-    taken.round_id = cursor.lastrowid
+    which = "WHERE group_id = ? AND round_id IS NULL AND state = 'complete'"
+    frozen = transaction.execute(f"SELECT uid FROM trajectories {which}", (candidate.group_id,)).fetchall()  # noqa: S608
     transaction.execute(
-        "UPDATE trajectories SET round_id = ?, version = version + 1"
-        " WHERE group_id = ? AND round_id IS NULL AND state = 'complete'",
+        f"UPDATE trajectories SET round_id = ?, version = version + 1 {which}",  # noqa: S608
         (taken.round_id, candidate.group_id),
     )
-    transaction.execute("UPDATE groups SET waiting = 0, oldest_policy = NULL WHERE id = ?", (candidate.group_id,))
-    # Their rows have another version now.
-    transaction.knowledge.heads.clear()
+    count_group(transaction, candidate.group_id)
+    transaction.tallies.add(ask.channel, "leased", 1)
+    for (uid,) in frozen:
+        transaction.wrote(uid)
     _record(transaction, ask, taken)
     return taken
 
@@ -181,6 +185,7 @@ def _deliver(transaction: Transaction, ask: LeaseAsk, candidate: _Candidate) -> 
         "UPDATE rounds SET state = 'leased', attempts = ?, lease_id = ?, expires_at = ? WHERE id = ?",
         (taken.attempt, taken.lease_id, taken.expires_at, taken.round_id),
     )
+    transaction.tallies.move(ask.channel, of_round("waiting", candidate.size), of_round("leased", 0))
     _record(transaction, ask, taken)
     return taken
 
@@ -218,7 +223,7 @@ def _lent(transaction: Transaction, lease_ids: Sequence[str], allowed: Callable[
 
 def _find(transaction: Transaction, lease_id: str) -> _Lent:
     row = transaction.execute(
-        "SELECT l.lease_id, l.state, l.consumer, r.id, r.state, r.lease_id, r.attempts, g.channel, g.prompt_uid"
+        "SELECT l.lease_id, l.state, l.consumer, r.id, r.state, r.lease_id, r.attempts, r.size, g.channel, g.prompt_uid"
         " FROM leases l JOIN rounds r ON r.id = l.round_id JOIN groups g ON g.id = r.group_id WHERE l.lease_id = ?",
         (lease_id,),
     ).fetchone()
@@ -230,6 +235,7 @@ def _find(transaction: Transaction, lease_id: str) -> _Lent:
 def _end_delivery(transaction: Transaction, lent: _Lent, *, not_before: float, drop: bool) -> None:
     state = after_delivery(lent.attempts, transaction.max_attempts, drop=drop)
     transaction.execute("UPDATE rounds SET state = ?, not_before = ? WHERE id = ?", (state, not_before, lent.round_id))
+    transaction.tallies.move(lent.channel, of_round(lent.round_state, lent.size), of_round(state, lent.size))
     if state == "dropped":
         _event(transaction, "drop", lent)
         return

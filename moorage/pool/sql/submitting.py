@@ -13,10 +13,10 @@ from moorage.capture.packing import common_prefix
 from moorage.errors import UsageError
 from moorage.pool.contract import NewTrajectory, Submitted, SubmittedStep
 from moorage.pool.faults import deleted, step_conflict, trajectory_complete
-from moorage.pool.sqlite.appending import INTEGERS, last_call
-from moorage.pool.sqlite.records import Prompts
-from moorage.pool.sqlite.trajectories import Kept, complete_now, create, find, fix, note_step
-from moorage.pool.sqlite.transaction import Transaction
+from moorage.pool.sql.appending import INTEGERS, last_call
+from moorage.pool.sql.records import Prompts
+from moorage.pool.sql.trajectories import Kept, complete_now, create, find, fix, note_step
+from moorage.pool.sql.transaction import Transaction
 
 __all__ = ["content_digest", "submit"]
 

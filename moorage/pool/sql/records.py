@@ -5,20 +5,33 @@ Rows of at most a quarter of a page leave little of it empty, whatever the lengt
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 import zstandard
 
 from moorage.capture.call import Call, Draft
 from moorage.capture.chain import decode_record
-from moorage.pool.sqlite.schema import PAGE_BYTES
+from moorage.pool.sql.connection import Connection
 
-__all__ = ["COLUMNS", "LATE", "UNDELIVERED", "Packer", "Prompts", "read_call", "read_calls", "read_record", "unpack"]
+__all__ = [
+    "COLUMNS",
+    "LATE",
+    "PAGE_BYTES",
+    "UNDELIVERED",
+    "Packer",
+    "Prompts",
+    "read_call",
+    "read_calls",
+    "read_record",
+    "unpack",
+]
 
 LATE = 1
 UNDELIVERED = 2
 """Flags of a call; one that has any is never leased."""
+
+PAGE_BYTES = 16384
+"""Of an SQLite file. Calls are 1 to 4 KB: on pages of 4 KB half the space would stay empty."""
 
 COLUMNS = "id, seq, step_index, flags, reward, hash, record"
 
@@ -32,8 +45,10 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 class Packer:
     """Compresses with one context, so for one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_pieces: bool = True) -> None:
+        """`in_pieces` False: the database itself puts long values apart."""
         self._zstd = zstandard.ZstdCompressor(level=1)
+        self._in_pieces = in_pieces
 
     def text(self, content: bytes) -> bytes:
         """Extras and blobs: always compressed."""
@@ -43,7 +58,7 @@ class Packer:
         """What the call's own row holds, and the rows (id, data) of `pieces` for the rest of it."""
         if len(record) > _COMPRESS_FROM_BYTES:
             record = self._zstd.compress(record)
-        if len(record) <= _PIECE_BYTES:
+        if len(record) <= _PIECE_BYTES or not self._in_pieces:
             return record, []
         starts = range(_PIECE_BYTES, len(record), _PIECE_BYTES)
         first_id = number * _PIECES_A_CALL
@@ -56,18 +71,18 @@ def unpack(content: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(content)
 
 
-def read_record(db: sqlite3.Connection, number: int, stored: bytes) -> bytes:
+def read_record(db: Connection, number: int, stored: bytes) -> bytes:
     """The record whose row holds `stored`."""
     if len(stored) == _PIECE_BYTES:
         first_id = number * _PIECES_A_CALL
         rest = db.execute(
             "SELECT data FROM pieces WHERE id >= ? AND id < ? ORDER BY id", (first_id, first_id + _PIECES_A_CALL)
-        )
+        ).fetchall()
         stored = b"".join([stored, *(row[0] for row in rest)])
     return unpack(stored) if stored.startswith(_ZSTD_MAGIC) else stored
 
 
-def read_call(db: sqlite3.Connection, row: Sequence[object], last_seq: int | None, reward: float | None) -> Call:
+def read_call(db: Connection, row: Sequence[object], last_seq: int | None, reward: float | None) -> Call:
     """The call of a row of COLUMNS; `last_seq` and `reward` are its trajectory's."""
     number, seq, step_index, flags, own_reward, chained, stored = row
     is_last = seq == last_seq
@@ -82,7 +97,7 @@ def read_call(db: sqlite3.Connection, row: Sequence[object], last_seq: int | Non
     )
 
 
-def read_calls(db: sqlite3.Connection, trajectory: int, last_seq: int | None, reward: float | None) -> list[Call]:
+def read_calls(db: Connection, trajectory: int, last_seq: int | None, reward: float | None) -> list[Call]:
     """All calls of a trajectory by `seq`."""
     rows = db.execute(f"SELECT {COLUMNS} FROM calls WHERE trajectory = ? ORDER BY seq", (trajectory,))  # noqa: S608
     return [read_call(db, row, last_seq, reward) for row in rows.fetchall()]
@@ -91,7 +106,7 @@ def read_calls(db: sqlite3.Connection, trajectory: int, last_seq: int | None, re
 class Prompts:
     """Whole prompts of one trajectory's calls, from their deltas. A prompt costs its chain and its tokens."""
 
-    def __init__(self, db: sqlite3.Connection, trajectory: int) -> None:
+    def __init__(self, db: Connection, trajectory: int) -> None:
         self._db = db
         self._trajectory = trajectory
         self._drafts: dict[int, Draft] = {}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from moorage.errors import ConflictError
 from moorage.pool.contract import Change, NewTrajectory, Trajectory
 from moorage.pool.faults import channel_conflict, deleted, prompt_conflict, reward_frozen, unknown_trajectory
-from moorage.pool.sqlite.transaction import Transaction
+from moorage.pool.sql.connection import Connection
+from moorage.pool.sql.tallies import gathering
+from moorage.pool.sql.transaction import Transaction
 
 __all__ = [
     "DEFAULT_CHANNEL",
@@ -19,6 +20,7 @@ __all__ = [
     "change",
     "complete",
     "complete_now",
+    "count_group",
     "create",
     "current_reward",
     "delete",
@@ -65,7 +67,15 @@ class Kept(msgspec.Struct):
     """None: none yet."""
 
 
-def find(db: sqlite3.Connection, uid: str) -> Kept | None:
+class _Standing(NamedTuple):
+    """What a trajectory is counted by."""
+
+    state: str
+    channel: str | None
+    group_id: int | None
+
+
+def find(db: Connection, uid: str) -> Kept | None:
     row = db.execute(f"SELECT {KEPT} FROM trajectories t WHERE t.uid = ?", (uid,)).fetchone()  # noqa: S608
     return None if row is None else Kept(*row)
 
@@ -112,17 +122,19 @@ def create(transaction: Transaction, new: NewTrajectory) -> Kept:
         new.created_at or transaction.now,
         group_id,
     )
-    try:
-        transaction.execute(
-            "INSERT INTO trajectories (uid, kind, state, prompt_uid, offered_prompt_uid, channel, channel_fixed,"
-            " metadata, options, created_at, version, top_step, group_id)"
-            " VALUES (?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, -1, ?)",
-            values,
-        )
-    except sqlite3.IntegrityError:
+    made = transaction.execute(
+        "INSERT INTO trajectories (uid, kind, state, prompt_uid, offered_prompt_uid, channel, channel_fixed,"
+        " metadata, options, created_at, version, top_step, group_id)"
+        " VALUES (?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, -1, ?) ON CONFLICT (uid) DO NOTHING",
+        values,
+    )
+    if not made.rowcount:
         message = f"the uid {new.uid!r} is taken"
-        raise ConflictError(message, code="uid_taken", hint="give another one, or none") from None
-    return need(transaction, new.uid)
+        raise ConflictError(message, code="uid_taken", hint="give another one, or none")
+    transaction.touched.add(new.uid)
+    kept = need(transaction, new.uid)
+    _count(transaction, None, kept)
+    return kept
 
 
 def change(transaction: Transaction, uid: str, change: Change) -> Kept:
@@ -198,13 +210,12 @@ def complete_now(transaction: Transaction, kept: Kept, reward: float | None = No
         oldest_policy=min(row[2] for row in rows) if rows else None,
         reward=reward,
     )
-    _count_waiting(transaction, kept.group_id)
     transaction.event("complete", str(kept.channel), trajectory_uid=kept.uid, prompt_uid=kept.prompt_uid)
     transaction.group_changed = True
     return kept
 
 
-def current_reward(db: sqlite3.Connection, kept: Kept) -> float | None:
+def current_reward(db: Connection, kept: Kept) -> float | None:
     """What completion gave, else the last step's own."""
     if kept.reward is not None or kept.last_seq is None:
         return kept.reward
@@ -218,7 +229,6 @@ def delete(transaction: Transaction, uid: str) -> None:
     if kept.state == "deleted":
         return
     _update(transaction, kept, state="deleted")
-    _count_waiting(transaction, kept.group_id)
 
 
 def note_step(transaction: Transaction, kept: Kept, top_step: int) -> None:
@@ -226,12 +236,20 @@ def note_step(transaction: Transaction, kept: Kept, top_step: int) -> None:
     _update(transaction, kept, top_step=top_step)
 
 
-def _count_waiting(transaction: Transaction, group_id: int | None) -> None:
-    transaction.execute(
-        "UPDATE groups SET (waiting, oldest_policy) = (SELECT count(*), min(oldest_policy) FROM trajectories"
-        " WHERE group_id = ?1 AND round_id IS NULL AND state = 'complete') WHERE id = ?1",
+def count_group(transaction: Transaction, group_id: int, running: int = 0) -> None:
+    """Count anew what waits in a group; so many more of its trajectories are open."""
+    mine = "FROM trajectories t WHERE t.group_id = g.id AND t.round_id IS NULL AND t.state = 'complete'"
+    channel, was_waiting, was_running, waiting, oldest = transaction.execute(
+        f"SELECT g.channel, g.waiting, g.running, (SELECT count(*) {mine}), (SELECT min(t.oldest_policy) {mine})"  # noqa: S608
+        " FROM groups g WHERE g.id = ?",
         (group_id,),
+    ).fetchone()
+    running += was_running
+    transaction.execute(
+        "UPDATE groups SET waiting = ?, oldest_policy = ?, running = ? WHERE id = ?",
+        (waiting, oldest, running, group_id),
     )
+    transaction.tallies.move(channel, gathering(was_waiting, was_running), gathering(waiting, running))
 
 
 def _agree_on_prompt(kept: Kept, prompt_uid: str | None) -> None:
@@ -245,13 +263,12 @@ def _group(transaction: Transaction, channel: str, prompt_uid: str) -> int:
     row = transaction.execute("SELECT id FROM groups WHERE channel = ? AND prompt_uid = ?", values).fetchone()
     if row is not None:
         return int(row[0])
-    cursor = transaction.execute("INSERT INTO groups (channel, prompt_uid, waiting) VALUES (?, ?, 0)", values)
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
+    return transaction.add("INSERT INTO groups (channel, prompt_uid, waiting) VALUES (?, ?, 0)", values)
 
 
 def _update(transaction: Transaction, kept: Kept, **columns: Any) -> None:
     """Write columns, here and in the file; the version goes up, and copies of the row are stale."""
+    before = _Standing(kept.state, kept.channel, kept.group_id)
     kept.version += 1
     for name, value in columns.items():
         setattr(kept, name, value)
@@ -260,4 +277,35 @@ def _update(transaction: Transaction, kept: Kept, **columns: Any) -> None:
         f"UPDATE trajectories SET {names}, version = ? WHERE id = ?",  # noqa: S608
         (*columns.values(), kept.version, kept.id),
     )
+    transaction.touched.add(kept.uid)
     transaction.knowledge.heads.pop(kept.uid, None)
+    _count(transaction, before, kept)
+
+
+def _count(transaction: Transaction, before: _Standing | None, kept: Kept) -> None:
+    """What its change means for the counts, and for those of its groups."""
+    after = _Standing(kept.state, kept.channel, kept.group_id)
+    if before == after:
+        return
+    for standing, sign in ((before, -1), (after, 1)):
+        if standing is not None and standing.state != "deleted":
+            transaction.tallies.add(standing.channel or DEFAULT_CHANNEL, standing.state, sign)
+    if before is not None and (before.state, before.group_id) == (after.state, after.group_id):
+        return
+    if before is not None and before.group_id is not None and before.group_id != after.group_id:
+        _run_in(transaction, before.group_id, -1)
+    if after.group_id is None:
+        return
+    if after.state == "open":
+        _run_in(transaction, after.group_id, 1)
+    else:
+        count_group(transaction, after.group_id, -(before is not None and before.state == "open"))
+
+
+def _run_in(transaction: Transaction, group_id: int, more: int) -> None:
+    """So many more of a group's trajectories are open; what waits in it is what it was."""
+    channel, waiting, running = transaction.execute(
+        "SELECT channel, waiting, running FROM groups WHERE id = ?", (group_id,)
+    ).fetchone()
+    transaction.execute("UPDATE groups SET running = ? WHERE id = ?", (running + more, group_id))
+    transaction.tallies.move(channel, gathering(waiting, running), gathering(waiting, running + more))

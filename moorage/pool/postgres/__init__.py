@@ -1,0 +1,1 @@
+"""The store in a PostgreSQL database, for gateways on any number of machines."""

@@ -1,0 +1,1 @@
+"""What decides, written once for every database: operations over a small connection."""

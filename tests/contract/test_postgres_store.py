@@ -1,0 +1,53 @@
+"""PostgreSQL keeps what every store promises."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+pytest.importorskip("psycopg")
+pytest.register_assert_rewrite(
+    "tests.contract.store_contract",
+    "tests.contract.store_leases",
+    "tests.contract.store_machine",
+    "tests.contract.store_shared",
+)
+
+from moorage.pool.postgres.store import PostgresStore  # noqa: E402
+from tests.contract.store_contract import StoreContract  # noqa: E402
+from tests.contract.store_leases import LeaseContract, ViewContract  # noqa: E402
+from tests.contract.store_machine import MAX_ATTEMPTS, LeaseMachine  # noqa: E402
+from tests.contract.store_shared import SharedContract  # noqa: E402
+
+pytestmark = pytest.mark.postgres
+
+
+class TestPostgresStore(StoreContract, LeaseContract, ViewContract, SharedContract):
+    @pytest.fixture(autouse=True)
+    def url(self, postgres):
+        self.url = postgres.url(postgres.new_schema())
+
+    def new_store(self, folder, clock, make_id, **options):
+        return PostgresStore(self.url, clock=clock, make_id=make_id, **options)
+
+
+class PostgresMachine(LeaseMachine):
+    server = None
+    """Set by the fixture: hypothesis makes the machine itself."""
+
+    def new_store(self, folder, clock, make_id):
+        if not hasattr(self, "url"):
+            self.url = self.server.url(self.server.new_schema())
+        return PostgresStore(self.url, clock=clock, make_id=make_id, max_attempts=MAX_ATTEMPTS)
+
+
+class TestLeasesAgainstTheModel(PostgresMachine.TestCase):
+    settings = settings(
+        max_examples=int(os.environ.get("MOORAGE_STORE_EXAMPLES", "8")), stateful_step_count=25, deadline=None
+    )
+
+    @pytest.fixture(autouse=True)
+    def server(self, postgres):
+        PostgresMachine.server = postgres
