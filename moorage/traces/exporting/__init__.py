@@ -1,0 +1,1 @@
+"""A store's steps, nodes or calls in one file."""

@@ -1,0 +1,1 @@
+"""Recorded replies for the requests that they were given to, without an engine."""
