@@ -34,12 +34,18 @@ class App:
         request.id = _given_id(request) or gateway.new_id()
         gateway.metrics.in_flight += 1
         route: Route | None = None
+        called = False
         status = CLIENT_GONE
         try:
             route, request.params = find_route(request.method, request.path)
+            if (unsure := gateway.door.admit(route, request, connection)) is not None:
+                await unsure
             if request.fault is not None:
                 raise request.fault
             check_uids(route, request.params)
+            if route.calls:
+                gateway.gate.enter()
+                called = True
             outcome = await route.handler(gateway, request)
             if isinstance(outcome, Reply):
                 connection.send(request, outcome)
@@ -53,6 +59,8 @@ class App:
             status = self._tell(request.fault or fault, shape, request, connection)
         finally:
             gateway.metrics.in_flight -= 1
+            if called:
+                gateway.gate.leave()
             gateway.metrics.answered(route.name if route else "unknown", status, time.perf_counter() - began)
             gateway.log.access(request, status, began)
             connection.answered(request)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import httptools
 
 from moorage.gateway.http.faults import BodyTooLarge, Fault
+from moorage.gateway.http.head import TOO_MANY, head_of
+from moorage.gateway.http.patience import Late, late_body, late_head, late_reader
 from moorage.gateway.http.reply import Reply
 from moorage.gateway.http.request import Request
 
@@ -25,30 +27,52 @@ __all__ = ["Connection"]
 
 HEAD_BYTES = 64 * 1024
 """A request's line and headers together."""
+HEADERS = 100
+FRAMING_SHARE = 16
+"""Bytes of chunk sizes and trailers for each byte of a body: with a byte in each chunk there are five."""
 LINGER_S = 2.0
 WAITING_REQUESTS = 64
 """Parsed and not begun, of one connection; then it is not read from until some are answered."""
+WAITING_BYTES = 1024 * 1024
+"""The same, of their bodies."""
+WHOLE_BYTES = 64 * 1024
+"""A body up to this is copied to its head, so that both go out at once."""
 
-PHRASES = {
-    200: b"OK",
-    400: b"Bad Request",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    409: b"Conflict",
-    413: b"Content Too Large",
-    422: b"Unprocessable Content",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    501: b"Not Implemented",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}
+
+NOTED = frozenset((b"content-length", b"expect", b"origin"))
 
 
 class Connection(asyncio.Protocol):
     """Made for each client that connects; httptools calls the `on_…` methods."""
+
+    __slots__ = (
+        "_announced",
+        "_app",
+        "_began_at",
+        "_body",
+        "_body_bytes",
+        "_closing",
+        "_expects",
+        "_from_page",
+        "_given_up",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_keep_alive",
+        "_listener",
+        "_loop",
+        "_parser",
+        "_read_at",
+        "_request",
+        "_streams",
+        "_target",
+        "_transport",
+        "_unread_bytes",
+        "_waiting",
+        "_waiting_bytes",
+        "_writable",
+        "heard_at",
+    )
 
     def __init__(self, app: App, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
         self._app = app
@@ -58,7 +82,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # made before anything else is called
         self._request: Request | None = None
         """The one being answered."""
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[Request] | None = None
+        """Those that came meanwhile; None: none ever did."""
+        self._waiting_bytes = 0
         self._given_up = False
         """A request was refused before it had come: nothing more is read, and it is the connection's last."""
         self._writable: asyncio.Future[None] | None = None
@@ -67,18 +93,37 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self._closing = False
         self.heard_at = loop.time()
-        """When something came or went, of `loop.time`."""
+        """When something came or went, of `loop.time`, as all times here."""
+        self._began_at = self.heard_at
+        """When the first byte of the request came that is not whole yet."""
+        self._unread_bytes = 0
+        """What the client had not taken of replies when it was last looked at."""
+        self._read_at = self.heard_at
+        """When it was seen to take some."""
         self._reset()
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._request is not None
+        """Whether a request is being answered, or its reply on its way."""
+        return self._request is not None or self._transport.get_write_buffer_size() > 0
+
+    @property
+    def address(self) -> str:
+        """The client's, as the system has it; empty when it is known no more."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def close_soon(self) -> None:
+        """Answer what is in hand and what comes just now, and say that it is the last."""
+        self._keep_alive = False
+        for request in (self._request, *(self._waiting or ())):
+            if request is not None:
+                request.keep_alive = False
 
     def close_when_idle(self) -> None:
         """Answer what is in hand, then close."""
         self._closing = True
-        if self._request is None:
+        if self._request is None and not self._waiting:
             self._transport.close()
 
     def abort(self) -> None:
@@ -89,12 +134,15 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream's transport
-        self._listener.connections.add(self)
+        if not self._listener.take(self):
+            self._given_up = self._closing = True
+            self._transport.write(TOO_MANY)
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
-        self._listener.connections.discard(self)
-        self._waiting.clear()
+        self._listener.lost(self)
+        self._waiting = None
         self._closing = True
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
@@ -108,6 +156,8 @@ class Connection(asyncio.Protocol):
         self.heard_at = self._loop.time()
         if self._given_up:
             return
+        if not self._head_bytes:
+            self._began_at = self.heard_at
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -116,8 +166,8 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as fault:
             self._refuse(400, f"no HTTP/1.1 request: {fault}", "http_wrong")
         else:
-            if self._in_head and self._head_bytes > HEAD_BYTES:
-                self._refuse(431, f"line and headers have more than {HEAD_BYTES} bytes", "headers_too_large")
+            if self._head_bytes > HEAD_BYTES:
+                self._check_size()
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -126,25 +176,27 @@ class Connection(asyncio.Protocol):
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        if self._request is None:
+            self._begin_next()
 
     # httptools
-
-    def on_message_begin(self) -> None:
-        self._reset()
 
     def on_url(self, url: bytes) -> None:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: nothing that we read
         name = name.lower()
         self._headers.append((name, value))
-        if name == b"content-length":
-            self._announced = value
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self._expects = True
+        if name in NOTED:
+            self._note(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if len(self._headers) > HEADERS:
+            self._refuse(431, f"there are more than {HEADERS} headers", "headers_too_large")
+            return
         limit = self._app.body_limit_bytes
         if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > limit):
             self._give_up(BodyTooLarge(int(self._announced), limit))
@@ -166,13 +218,12 @@ class Connection(asyncio.Protocol):
         method = self._parser.get_method().decode("latin-1")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = Request(method, self._target, self._headers, body)
+        request.from_page = self._from_page
         request.keep_alive = self._parser.should_keep_alive() and self._keep_alive
         request.chunks = self._parser.get_http_version() == "1.1"
         self._reset()
-        if self._request is not None:
-            self._waiting.append(request)
-            if len(self._waiting) >= WAITING_REQUESTS:
-                self._hold()
+        if self._request is not None or self._writable is not None:
+            self._queue(request)
             return
         self._begin(request)
 
@@ -181,7 +232,11 @@ class Connection(asyncio.Protocol):
     def send(self, request: Request, reply: Reply) -> None:
         """A whole reply."""
         body = b"" if request.method == "HEAD" else reply.body
-        self._transport.write(self._head(request, reply, b"content-length: %d" % len(reply.body)) + body)
+        head = self._head(request, reply, b"content-length: %d" % len(reply.body))
+        if len(body) <= WHOLE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
 
     def begin_stream(self, request: Request, reply: Reply) -> None:
         """The head of a reply whose frames follow; `reply.body` is not sent."""
@@ -220,36 +275,84 @@ class Connection(asyncio.Protocol):
             return
         if self._closing or not request.keep_alive:
             self._transport.close()
-            return
-        if self._waiting:
-            following = self._waiting.popleft()
-            if not self._closing:
-                self._transport.resume_reading()
-            self._begin(following)
+        elif self._waiting and self._writable is None:
+            self._begin_next()
+
+    # Time
+
+    def look(self, now: float, *, client_s: float, idle_s: float) -> Late | None:
+        """What the client has taken too long for, if anything: then the connection ends. Called every few seconds."""
+        unread_bytes = self._transport.get_write_buffer_size()
+        if unread_bytes != self._unread_bytes:
+            self._unread_bytes, self._read_at = unread_bytes, now
+        if unread_bytes:
+            late = late_reader(now - self._read_at, client_s=client_s)
+        elif self._request is not None or self._given_up:
+            return None
+        elif self._head_bytes and self._in_head:
+            late = late_head(now - self._began_at, client_s=client_s)
+        elif not self._in_head:
+            came_for_s, silent_s = now - self._began_at, now - self.heard_at
+            late = late_body(came_for_s, silent_s, self._body_bytes, client_s=client_s)
+        else:
+            late = "idle" if now - self.heard_at > idle_s else None
+        self._end_for(late)
+        return late
+
+    def _end_for(self, late: Late | None) -> None:
+        if late == "reader":
+            self.abort()
+        elif late == "head":
+            self._refuse(408, "the request's line and headers did not come", "request_timeout")
+        elif late == "body":
+            self._give_up(Fault(408, "the request's body did not come", code="request_timeout"))
+        elif late == "idle":
+            self._transport.close()
 
     # Helpers
 
-    def _hold(self) -> None:
-        """Read no more for now."""
-        if not self._transport.is_closing():
+    def _check_size(self) -> None:
+        """What came of a request, or what surrounds its body, is a lot."""
+        if self._in_head:
+            self._refuse(431, f"line and headers have more than {HEAD_BYTES} bytes", "headers_too_large")
+        elif self._head_bytes > 2 * HEAD_BYTES + FRAMING_SHARE * self._body_bytes:
+            self._refuse(400, "no HTTP/1.1 request: its chunks are nearly empty, or its trailers endless", "http_wrong")
+
+    def _queue(self, request: Request) -> None:
+        """It waits for those before it; when many do, no more is read."""
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(request)
+        self._waiting_bytes += len(request.body)
+        many = len(self._waiting) >= WAITING_REQUESTS or self._waiting_bytes > WAITING_BYTES
+        if many and not self._transport.is_closing():
             self._transport.pause_reading()
+
+    def _begin_next(self) -> None:
+        if not self._waiting:
+            return
+        following = self._waiting.popleft()
+        self._waiting_bytes -= len(following.body)
+        if not self._closing:
+            self._transport.resume_reading()
+        self._begin(following)
 
     def _begin(self, request: Request) -> None:
         self._request = request
         request.task = self._loop.create_task(self._app.answer(request, self))
 
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"content-length":
+            self._announced = value
+        elif name == b"origin":
+            self._from_page = True
+        elif value.lower() == b"100-continue":
+            self._expects = True
+
     def _head(self, request: Request, reply: Reply, length: bytes) -> bytes:
-        lines = [
-            b"HTTP/1.1 %d %b" % (reply.status, PHRASES.get(reply.status, b"Status")),
-            b"content-type: " + reply.content_type,
-            length,
-            b"x-request-id: " + request.id.encode("latin-1"),
-        ]
         if self._closing or not request.keep_alive:
             request.keep_alive = False
-            lines.append(b"connection: close")
-        lines += [name + b": " + value for name, value in reply.headers]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+        return head_of(reply, length, request.id, last=not request.keep_alive)
 
     def _refuse(self, status: int, message: str, code: str) -> None:
         """What is no request at all."""
@@ -266,8 +369,8 @@ class Connection(asyncio.Protocol):
         request = Request(method or self._parser.get_method().decode("latin-1"), self._target, self._headers, b"")
         request.keep_alive = False
         request.fault = fault
-        if self._request is not None:
-            self._waiting.append(request)
+        if self._request is not None or self._writable is not None:
+            self._queue(request)
         else:
             self._begin(request)
 
@@ -285,4 +388,4 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_head = True
         self._announced = b""
-        self._expects = False
+        self._expects = self._from_page = False

@@ -1,7 +1,8 @@
 """What goes wrong at the HTTP surface, and the two shapes in which it is told.
 
-Model routes, and Atropos's, answer `{"error": {message, type, param, code}}` as OpenAI does; the others answer
-`application/problem+json` (RFC 9457) with a `code`. Faults of the project keep the HTTP status of `moorage.errors`.
+Model routes, and Atropos's, answer `{"error": {message, type, param, code}}` as OpenAI does, those of Anthropic's
+protocol `{"type": "error", "error": {type, message}}`; the others answer `application/problem+json` (RFC 9457) with a
+`code`. Faults of the project keep the HTTP status of `moorage.errors`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from moorage.gateway.http.reply import Reply
 
 __all__ = ["BodyNotJson", "BodyTooLarge", "BodyWrong", "ClientGone", "Fault", "Shape", "UpstreamError", "reply_of"]
 
-Shape = Literal["openai", "problem"]
+Shape = Literal["openai", "anthropic", "problem"]
 
-WRONG_VALUES = frozenset(("bad_cursor", "out_of_range"))
+WRONG_VALUES = frozenset(("bad_cursor", "bad_marks", "bad_retention", "out_of_range"))
 """Codes of the store that mean: JSON of the wrong value."""
 
 TITLES = {
@@ -37,6 +38,18 @@ TITLES = {
     503: "Not available",
     504: "Gateway timeout",
 }
+
+
+ANTHROPIC = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Anthropic's names of kinds of errors."""
 
 
 class ClientGone(Exception):
@@ -68,6 +81,8 @@ class Fault(Exception):
         self.extra = extra or {}
         self.allow = allow
         """For 405: the methods that the route takes."""
+        self.challenge: bytes | None = None
+        """For 401: what `WWW-Authenticate` says."""
 
 
 class BodyNotJson(Fault):
@@ -112,7 +127,7 @@ class UpstreamError(Exception):
 def reply_of(fault: Exception, shape: Shape) -> Reply:
     """What the client gets. Anything unexpected is a 500 without its text: that goes to the log."""
     if isinstance(fault, UpstreamError):
-        return fault.reply
+        return fault.reply if shape != "anthropic" else _retold(fault.reply)
     if isinstance(fault, MoorageError):
         fault = _of_project(fault)
     if not isinstance(fault, Fault):
@@ -122,10 +137,13 @@ def reply_of(fault: Exception, shape: Shape) -> Reply:
         headers = ((b"retry-after", b"%d" % fault.retry_after_s),)
     if fault.allow is not None:
         headers = (*headers, (b"allow", fault.allow.encode("ascii")))
-    if shape == "openai":
+    if fault.challenge is not None:
+        headers = (*headers, (b"www-authenticate", fault.challenge))
+    if shape != "problem":
         wrong_body = isinstance(fault, BodyWrong) or fault.code in WRONG_VALUES
         status = 400 if wrong_body else fault.status
-        return Reply(status, msgspec.json.encode(_openai(fault, status)), b"application/json", headers)
+        told = _openai(fault, status) if shape == "openai" else _anthropic(status, _placed(fault), fault.code)
+        return Reply(status, msgspec.json.encode(told), b"application/json", headers)
     return Reply(fault.status, msgspec.json.encode(_problem(fault)), b"application/problem+json", headers)
 
 
@@ -141,6 +159,28 @@ def _of_project(fault: MoorageError) -> Fault:
 def _openai(fault: Fault, status: int) -> dict[str, Any]:
     kind = "invalid_request_error" if status < 500 else "server_error"
     return {"error": {**fault.extra, "message": fault.message, "type": kind, "param": fault.param, "code": fault.code}}
+
+
+def _anthropic(status: int, message: str, code: str | None) -> dict[str, Any]:
+    kind = ANTHROPIC.get(status, "invalid_request_error" if status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": message, "code": code}}
+
+
+def _placed(fault: Fault) -> str:
+    """Its message with the place, for a shape that has no field for it."""
+    return f"{fault.param}: {fault.message}" if fault.param else fault.message
+
+
+def _retold(reply: Reply) -> Reply:
+    """An engine's error in OpenAI's shape, told in Anthropic's."""
+    try:
+        said = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        said = reply.body.decode(errors="replace")
+    error = said.get("error", said) if isinstance(said, dict) else said
+    message = error.get("message") if isinstance(error, dict) else error
+    body = _anthropic(reply.status, str(message or "the engine gave no reason"), None)
+    return Reply(reply.status, msgspec.json.encode(body), b"application/json", reply.headers)
 
 
 def _problem(fault: Fault) -> dict[str, Any]:

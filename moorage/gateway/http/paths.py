@@ -17,7 +17,20 @@ from moorage.gateway.http.faults import Fault, Shape
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
 from moorage.gateway.http.uids import RESERVED, UID_RULE, is_uid
-from moorage.gateway.routes import open_models, operations, pool, sessions, trajectories, whitebox
+from moorage.gateway.routes import (
+    control,
+    dialects,
+    logprobs,
+    open_models,
+    operations,
+    pool,
+    pool_marks,
+    pool_retention,
+    rewards,
+    sessions,
+    trajectories,
+    whitebox,
+)
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
@@ -33,12 +46,25 @@ class Route(NamedTuple):
     handler: Handler
     shape: Shape
     name: str
+    calls: bool = False
+    """Whether it is a model call: those are limited, and refused while the gateway is paused."""
+
+
+MODEL_CALLS = frozenset(
+    (
+        *(open_models.chat, open_models.completions, open_models.embeddings, whitebox.generate),
+        *(sessions.chat, sessions.completions, trajectories.chat, trajectories.completions),
+        *(dialects.open_messages, dialects.session_messages, dialects.trajectory_messages),
+        *(logprobs.open_logprobs, logprobs.of_session),
+        *(dialects.open_responses, dialects.session_responses, dialects.trajectory_responses),
+    )
+)
 
 
 def _table(shape: Shape, *rows: tuple[str, str, Handler]) -> dict[str, dict[str, Route]]:
     table: dict[str, dict[str, Route]] = {}
     for method, path, handler in rows:
-        table.setdefault(path, {})[method] = Route(handler, shape, path)
+        table.setdefault(path, {})[method] = Route(handler, shape, path, handler in MODEL_CALLS)
     return table
 
 
@@ -48,6 +74,8 @@ FIXED = {
         ("POST", "/v1/chat/completions", open_models.chat),
         ("POST", "/v1/completions", open_models.completions),
         ("POST", "/v1/embeddings", open_models.embeddings),
+        ("POST", "/v1/responses", dialects.open_responses),
+        ("POST", "/v1/logprobs", logprobs.open_logprobs),
         ("GET", "/v1/models", open_models.models),
         ("POST", "/sessions/create", sessions.create),
         ("GET", "/sessions", sessions.listed),
@@ -56,18 +84,32 @@ FIXED = {
         ("GET", "/health", operations.health),
     ),
     **_table(
+        "anthropic",
+        ("POST", "/v1/messages", dialects.open_messages),
+        ("POST", "/v1/messages/count_tokens", dialects.open_count),
+    ),
+    **_table(
         "problem",
         ("POST", "/generate", whitebox.generate),
         ("POST", "/submit_steps", whitebox.submit_steps),
-        ("POST", "/compute_reward", whitebox.compute_reward),
+        ("POST", "/compute_reward", rewards.compute_reward),
         ("POST", "/init_trajectory", trajectories.init),
         ("GET", "/ready", operations.ready),
+        ("GET", "/pause", control.paused),
+        ("POST", "/pause", control.pause),
+        ("POST", "/resume", control.resume),
+        ("GET", "/weights", control.weights),
+        ("POST", "/weights", control.set_weights),
         ("GET", "/metrics", operations.metrics),
         ("GET", "/docs", operations.docs),
         ("GET", "/openapi.json", operations.openapi),
         ("POST", "/pool/lease", pool.lease),
         ("POST", "/pool/ack", pool.ack),
         ("POST", "/pool/nack", pool.nack),
+        ("POST", "/pool/marks", pool_marks.marks),
+        ("POST", "/pool/rewards", rewards.give),
+        ("GET", "/pool/rewards", rewards.history),
+        ("POST", "/pool/retain", pool_retention.retain),
         ("GET", "/pool/stats", pool.stats),
         ("GET", "/pool/steps", pool.steps),
         ("GET", "/pool/trajectories", pool.trajectories),
@@ -89,7 +131,14 @@ SESSION = {
         ("POST", "v1/chat/completions/render", sessions.render),
         ("POST", "v1/completions", sessions.completions),
         ("GET", "v1/models", sessions.models),
-    )
+        ("POST", "v1/responses", dialects.session_responses),
+        ("POST", "v1/logprobs", logprobs.of_session),
+    ),
+    **_table(
+        "anthropic",
+        ("POST", "v1/messages", dialects.session_messages),
+        ("POST", "v1/messages/count_tokens", dialects.session_count),
+    ),
 }
 """After `/{uuid}/`."""
 
@@ -99,6 +148,12 @@ TRAJECTORY = {
         ("POST", "chat/completions", trajectories.chat),
         ("POST", "completions", trajectories.completions),
         ("GET", "models", trajectories.models),
+        ("POST", "responses", dialects.trajectory_responses),
+    ),
+    **_table(
+        "anthropic",
+        ("POST", "messages", dialects.trajectory_messages),
+        ("POST", "messages/count_tokens", dialects.trajectory_count),
     ),
     **_table(
         "problem",
@@ -135,7 +190,7 @@ def shape_of(path: str) -> Shape:
 
 def check_uids(route: Route, params: Mapping[str, str]) -> None:
     """Raises a Fault of 422 for what stands in a trajectory's path as a uid and is none. No session has such a uid."""
-    if route.shape == "openai" and "prompt_uid" not in params:
+    if route.shape != "problem" and "prompt_uid" not in params:
         return
     for name in ("uid", "prompt_uid"):
         if name in params and not is_uid(params[name]):

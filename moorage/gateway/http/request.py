@@ -26,6 +26,7 @@ class Request:
         "body",
         "chunks",
         "fault",
+        "from_page",
         "headers",
         "id",
         "keep_alive",
@@ -51,6 +52,8 @@ class Request:
         """The client takes a body in chunks."""
         self.fault: Fault | None = None
         """What is wrong with it as HTTP."""
+        self.from_page = False
+        """It has an Origin: a browser sends it for a page."""
         self.task: asyncio.Task[None] | None = None
         """That answers it."""
         self._gone = False

@@ -9,6 +9,8 @@ from moorage.gateway import documentation
 from moorage.gateway.http.faults import Fault
 from moorage.gateway.http.reply import Reply, json_reply
 from moorage.gateway.http.request import Request
+from moorage.gateway.metrics.exposition import CONTENT_TYPE
+from moorage.gateway.metrics.workers import metrics_text
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
@@ -17,18 +19,24 @@ __all__ = ["docs", "docs_file", "health", "metrics", "openapi", "ready", "server
 
 
 async def ready(gateway: Gateway, request: Request) -> Reply:
-    """`GET /ready`: 503 with the reason while the tokenizer loads."""
+    """`GET /ready`: 503 with the reason while the tokenizer loads, and when the gateway stops."""
     del request
+    if gateway.stopping.is_set():
+        raise Fault(503, "Gateway not ready (draining)", code="draining", retry_after_s=1)
     gateway.refuse_unready()
     return json_reply({"status": "ready"})
 
 
 async def health(gateway: Gateway, request: Request) -> Reply:
-    """`GET /health`: what the upstreams are, as last seen; 503 when none of them is healthy."""
-    del request
+    """`GET /health`: what the upstreams are, as last seen; 503 when none of them is healthy.
+
+    Where keys are asked for, who shows none is told the status alone.
+    """
     states = gateway.fleet.states()
     healthy = sum(1 for state in states if state.healthy)
     status = "ok" if healthy == len(states) and healthy else "degraded" if healthy else "unavailable"
+    if not gateway.door.trusts(request):
+        return json_reply({"status": status}, 200 if healthy else 503)
     body: dict[str, Any] = {
         "status": status,
         "model": next((state.model_name for state in states if state.model_name), None),
@@ -42,6 +50,7 @@ async def health(gateway: Gateway, request: Request) -> Reply:
 async def servers(gateway: Gateway, request: Request) -> Reply:
     """`GET /servers`."""
     del request
+    elsewhere = {} if gateway.company is None else await gateway.company.busy()
     rows = [
         {
             "index": index,
@@ -49,7 +58,7 @@ async def servers(gateway: Gateway, request: Request) -> Reply:
             "healthy": state.healthy,
             "model_name": state.model_name,
             "server_type": state.endpoint.server_type,
-            "in_flight": state.in_flight,
+            "in_flight": state.in_flight + elsewhere.get(state.url, 0),
         }
         for index, state in enumerate(gateway.fleet.states())
     ]
@@ -60,7 +69,9 @@ async def setup(gateway: Gateway, request: Request) -> Reply:
     """`POST /setup`: other servers; checked first, and the old ones stay when something is wrong."""
     fields = request.decode(dict[str, Any])
     endpoints = endpoints_of(fields)
-    await gateway.fleet.replace(endpoints)
+    await gateway.fleet.replace(endpoints if gateway.company is None else gateway.company.share(endpoints))
+    if gateway.company is not None:
+        gateway.company.set_up(request.body)
     gateway.log.info("set_up", servers=[endpoint.base_url for endpoint in endpoints], request_id=request.id)
     return json_reply({"status": "ok", "servers": len(endpoints), "model_name": fields.get("model_name")})
 
@@ -68,7 +79,7 @@ async def setup(gateway: Gateway, request: Request) -> Reply:
 async def metrics(gateway: Gateway, request: Request) -> Reply:
     """`GET /metrics`, in Prometheus's text format."""
     del request
-    return Reply(200, gateway.metrics.text(), b"text/plain; version=0.0.4; charset=utf-8")
+    return Reply(200, await metrics_text(gateway), CONTENT_TYPE)
 
 
 async def docs(gateway: Gateway, request: Request) -> Reply:

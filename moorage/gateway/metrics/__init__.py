@@ -1,0 +1,1 @@
+"""What Prometheus is told: plain numbers, written on every request and read once in a while."""
