@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from moorage import __version__
-from moorage.gateway.openapi import models, operations, pool, sessions, trajectories
+from moorage.gateway.openapi import dialects, models, operations, pool, rewards, sessions, trajectories
 from moorage.gateway.openapi.older import as_openapi_3_0
 from moorage.gateway.openapi.schemas import schemas
 
@@ -28,7 +28,15 @@ DOCUMENT_FILE = "openapi.json"
 ABOUT = """One address in front of engines that records every token as it was sampled.
 
 Model routes and Atropos's routes tell faults as OpenAI does, the others as `application/problem+json`; a method that a
-path does not take is 405, a path that there is not 404. A write that was answered 2xx is durable."""
+path does not take is 405, a path that there is not 404. A write that was answered 2xx is durable.
+
+Where keys are asked for, every route but `/health`, `/ready` and the documents answers 401 without a good one, 403 with
+one that is for something else, and 429 after many wrong ones."""
+
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's clients send a key."},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As Anthropic's clients do."},
+}
 
 TAGS = {
     "models": "By model name over all endpoints; nothing is recorded.",
@@ -41,14 +49,15 @@ TAGS = {
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document, made anew."""
-    parts = (models, sessions, trajectories, pool, operations)
+    parts = (models, dialects, sessions, trajectories, rewards, pool, operations)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Moorage gateway", "version": __version__, "description": ABOUT},
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": {path: item for part in parts for path, item in part.paths().items()},
-        "components": {"schemas": schemas()},
+        "components": {"schemas": {**schemas(), **dialects.schemas()}, "securitySchemes": KEYS},
+        "security": [{"bearer": []}, {"header": []}, {}],
     }
 
 

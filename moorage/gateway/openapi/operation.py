@@ -13,10 +13,12 @@ ENGINE_FAULTS = (502, 503, 504)
 WHEN = {
     400: "The body is not JSON; on OpenAI-shaped routes also JSON of the wrong shape or value.",
     404: "Nothing has that id or name.",
+    406: "A table alone will do, and this gateway has no pyarrow.",
     409: "It contradicts what is stored.",
     413: "More bytes than `--max-body-bytes`.",
     422: "JSON, or a query, of the wrong shape or value.",
     429: "As many sessions are open as are allowed.",
+    500: "The reward function failed: it raised, died, or gave no finite number. Nothing is set.",
     501: "The engine cannot do that.",
     502: "The engine gave nothing that can be used. Nothing is recorded.",
     503: "No engine is healthy, or the store cannot write. Nothing is recorded; `Retry-After` says when to come again.",
@@ -36,13 +38,14 @@ def operation(
     body_required: bool = True,
     parameters: Iterable[Mapping[str, Any]] = (),
     relays: bool = False,
+    error: str = "Error",
 ) -> dict[str, Any]:
-    """`reply`: the 200; `body`: a component's name; `problem`: faults are problem+json, else OpenAI-shaped.
+    """`reply`: the 200; `body`: a component's name; `problem`: faults are problem+json, else of the schema `error`.
 
     `relays`: an engine's own errors come through with their status and body.
     """
     statuses = sorted({*faults, 413} if body else set(faults))
-    responses: dict[str, Any] = {"200": dict(reply), **{str(one): _fault(one, problem) for one in statuses}}
+    responses: dict[str, Any] = {"200": dict(reply), **{str(one): _fault(one, problem, error) for one in statuses}}
     if relays:
         for family in ("4XX", "5XX"):
             responses[family] = {"description": "The engine's own error, as it came.", "content": {"*/*": {}}}
@@ -86,6 +89,6 @@ def query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
 
-def _fault(status: int, problem: bool) -> dict[str, Any]:
-    content_type, name = ("application/problem+json", "Problem") if problem else ("application/json", "Error")
+def _fault(status: int, problem: bool, error: str) -> dict[str, Any]:
+    content_type, name = ("application/problem+json", "Problem") if problem else ("application/json", error)
     return {"description": WHEN[status], "content": {content_type: {"schema": ref(name)}}}

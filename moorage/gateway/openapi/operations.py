@@ -33,7 +33,35 @@ def paths() -> dict[str, Any]:
             )
         },
         "/metrics": {"get": _of("Counters for Prometheus", "metrics", text_of("Prometheus's text.", "text/plain"))},
+        **_control(),
         **_pages(),
+    }
+
+
+def _control() -> dict[str, Any]:
+    """What a trainer does while weights change."""
+    pause = _of(
+        "Begin no model call any more, in any gateway over the store; wait until none is under way",
+        "pause",
+        json_of("It is paused.", ref("Paused")),
+        body="PauseBody",
+        body_required=False,
+        faults=(400, 422, 503),
+    )
+    paused = _of("Whether it is paused", "read_pause", json_of("As it is now.", ref("Paused")), faults=(503,))
+    resume = _of("Take model calls again", "resume", json_of("They are taken.", ref("Resumed")), faults=(503,))
+    name = _of(
+        "Stamp calls with this version from now on",
+        "set_weights",
+        json_of("They are.", ref("WeightsNamed")),
+        body="WeightsBody",
+        faults=(400, 409, 422, 503),
+    )
+    read = _of("What calls are stamped with", "read_weights", json_of("null: nobody has said.", ref("Weights")))
+    return {
+        "/pause": {"get": paused, "post": pause},
+        "/resume": {"post": resume},
+        "/weights": {"get": read, "post": name},
     }
 
 

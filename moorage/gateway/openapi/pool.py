@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moorage.gateway.openapi.operation import json_of, operation, query, ref, stream_of
+from moorage.pool.arrow import CONTENT_TYPE
 
 __all__ = ["paths"]
 
@@ -15,10 +16,10 @@ def paths() -> dict[str, Any]:
     leased = _of(
         "Lease groups that are ready",
         "lease",
-        json_of("One lease a group; none when nothing is ready.", ref("Leases")),
+        _table_of("One lease a group; none when nothing is ready. As a table one row a step.", ref("Leases")),
         body="LeaseBody",
         body_required=False,
-        faults=(400, 422, 503),
+        faults=(400, 406, 422, 503),
     )
     acked = _of(
         "Done with these leases: all of them or none",
@@ -34,10 +35,26 @@ def paths() -> dict[str, Any]:
         body="NackBody",
         **settled,
     )
+    marked = _of(
+        "Set curation marks of a step; null takes one away",
+        "mark",
+        json_of("All that the step has now.", ref("Marked")),
+        body="MarksBody",
+        faults=(400, 404, 422, 503),
+    )
+    retained = _of(
+        "Let old trajectories go",
+        "retain",
+        json_of("What went, or with `dry_run` what would.", ref("Retained")),
+        body="RetainBody",
+        faults=(400, 422, 503),
+    )
     return {
         "/pool/lease": {"post": leased},
         "/pool/ack": {"post": acked},
         "/pool/nack": {"post": nacked},
+        "/pool/marks": {"post": marked},
+        "/pool/retain": {"post": retained},
         **_read(),
     }
 
@@ -67,18 +84,18 @@ def _read() -> dict[str, Any]:
             "get": _of(
                 "Stored steps in commit order",
                 "pool_steps",
-                json_of("A page.", ref("StepPage")),
-                parameters=(channel, *uids, version, *paged),
-                faults=(422, 503),
+                _table_of("A page.", ref("StepPage")),
+                parameters=(channel, *uids, version, state, *paged),
+                faults=(406, 422, 503),
             )
         },
         "/pool/trajectories": {
             "get": _of(
                 "Trajectories, oldest first",
                 "pool_trajectories",
-                json_of("A page.", ref("TrajectoryPage")),
+                _table_of("A page.", ref("TrajectoryPage")),
                 parameters=(channel, *uids, state, *paged),
-                faults=(422, 503),
+                faults=(406, 422, 503),
             )
         },
         "/pool/events": {
@@ -87,10 +104,17 @@ def _read() -> dict[str, Any]:
                 "pool_events",
                 stream_of("Server-sent events, with a comment at least every 15 s."),
                 parameters=(channel, after),
-                faults=(422,),
+                faults=(422, 503),
             )
         },
     }
+
+
+def _table_of(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """JSON, or an Arrow stream for those who ask for it by `Accept`."""
+    reply = json_of(description, schema)
+    reply["content"][CONTENT_TYPE] = {"schema": {"type": "string", "format": "binary"}}
+    return reply
 
 
 def _of(summary: str, name: str, reply: dict[str, Any], **rest: Any) -> dict[str, Any]:

@@ -7,10 +7,14 @@ from typing import Any
 import msgspec
 
 from moorage.gateway.openapi.operation import ref
+from moorage.gateway.routes.control import PauseBody, WeightsBody
 from moorage.gateway.routes.pool import AckBody, LeaseBody, NackBody
+from moorage.gateway.routes.pool_marks import MarksBody
+from moorage.gateway.routes.pool_retention import RetainBody
+from moorage.gateway.routes.rewards import GivenBody, RewardBody
 from moorage.gateway.routes.sessions import CreateBody
 from moorage.gateway.routes.trajectories import CompleteBody, InitBody, RegisterBody
-from moorage.gateway.routes.whitebox import GenerateBody, RewardBody, StepsBody
+from moorage.gateway.routes.whitebox import GenerateBody, StepsBody
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk
 from moorage.pool.contract import Step
 
@@ -19,8 +23,10 @@ __all__ = ["schemas"]
 BODIES = (
     *(ChatAsk, CompletionAsk),
     *(CreateBody, InitBody, RegisterBody, CompleteBody),
-    *(GenerateBody, StepsBody, RewardBody),
+    *(GenerateBody, StepsBody, RewardBody, GivenBody),
     *(LeaseBody, AckBody, NackBody),
+    *(MarksBody, RetainBody),
+    *(PauseBody, WeightsBody),
 )
 UID = r"^(?!\.{1,2}$)[A-Za-z0-9._~:-]{1,128}$"
 PROMPT_UID = r"^(?!\.{1,2}$|v1$)[A-Za-z0-9._~:-]{1,128}$"
@@ -32,6 +38,7 @@ COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 FLAG: dict[str, Any] = {"type": "boolean"}
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
+OWN_KEY = {"api_key": {"type": "string", "description": "The session's own key, where keys are asked for."}}
 
 
 def schemas() -> dict[str, Any]:
@@ -98,14 +105,17 @@ def _session_replies() -> dict[str, Any]:
     )
     row["properties"]["num_nodes"] = COUNT
     return {
-        "SessionCreated": _object(
-            uuid=TEXT,
-            model_name=_or_null(TEXT),
-            tool_parser=_or_null(TEXT),
-            tool_parsing={"enum": ["enabled", "disabled"]},
-            mode={"enum": ["exact", "passthrough"]},
-            base_url=TEXT,
-            created_at=NUMBER,
+        "SessionCreated": _with(
+            OWN_KEY,
+            _object(
+                uuid=TEXT,
+                model_name=_or_null(TEXT),
+                tool_parser=_or_null(TEXT),
+                tool_parsing={"enum": ["enabled", "disabled"]},
+                mode={"enum": ["exact", "passthrough"]},
+                base_url=TEXT,
+                created_at=NUMBER,
+            ),
         ),
         "SessionList": _object(sessions=_array(row)),
         "SessionDeleted": _object(status={"const": "deleted"}, uuid=TEXT),
@@ -117,7 +127,9 @@ def _session_replies() -> dict[str, Any]:
 def _trajectory_replies() -> dict[str, Any]:
     ids = _array(WHOLE)
     return {
-        "TrajectoryMade": _object(trajectory_uid=TEXT, prompt_uid=TEXT, base_url=TEXT, openai_base_url=TEXT),
+        "TrajectoryMade": _with(
+            OWN_KEY, _object(trajectory_uid=TEXT, prompt_uid=TEXT, base_url=TEXT, openai_base_url=TEXT)
+        ),
         "Done": _object(status={"const": "ok"}),
         "Generated": _object(
             response_text=TEXT,
@@ -128,7 +140,37 @@ def _trajectory_replies() -> dict[str, Any]:
             stop_reason=_or_null(TEXT),
         ),
         "Accepted": _object(accepted=COUNT, duplicates=COUNT),
-        "Reward": _object(reward=NUMBER, reward_score=NUMBER, reward_extra_info=ANY_OBJECT),
+        **_rewards(),
+    }
+
+
+def _rewards() -> dict[str, Any]:
+    version = _object(
+        version={"type": "integer", "minimum": 1},
+        reward=NUMBER,
+        by={"enum": ["given", "computed", "completed", "submitted"]},
+        function=_or_null(TEXT),
+        function_version=_or_null(TEXT),
+        at=TIME,
+        info=ANY_OBJECT,
+    )
+    of_step = _object(step_index=COUNT, versions=_array(version))
+    return {
+        "Reward": _object(
+            reward=NUMBER,
+            reward_score=NUMBER,
+            reward_extra_info=ANY_OBJECT,
+            function=TEXT,
+            function_version=_or_null(TEXT),
+        ),
+        "RewardSet": _object(trajectory_uid=TEXT, step_index=_or_null(COUNT), reward=NUMBER, version=COUNT),
+        "Rewards": _object(
+            trajectory_uid=TEXT,
+            state={"enum": ["open", "complete", "deleted"]},
+            reward=_or_null(NUMBER),
+            versions=_array(version),
+            steps=_array(of_step),
+        ),
     }
 
 
@@ -156,6 +198,19 @@ def _pool_replies() -> dict[str, Any]:
         "Leases": _object(leases=_array(lease), skipped_stale=COUNT),
         "Acked": _object(acked=COUNT),
         "Nacked": _object(nacked=COUNT),
+        "Marked": _object(trajectory_uid=TEXT, step_index=COUNT, marks=ANY_OBJECT),
+        "Retained": _object(
+            dry_run=FLAG,
+            trajectories=COUNT,
+            calls=COUNT,
+            bytes=COUNT,
+            channels={"type": "object", "additionalProperties": COUNT},
+            oldest_at=_or_null(TIME),
+            newest_at=_or_null(TIME),
+            blobs=COUNT,
+            freed_bytes=COUNT,
+            content_bytes=COUNT,
+        ),
         "Stats": _object(channels={"type": "object", "additionalProperties": counts}),
         "StepPage": _object(steps=_array(ref("Step")), next_cursor=cursor),
         "TrajectoryPage": _object(trajectories=_array(row), next_cursor=cursor),
@@ -164,14 +219,16 @@ def _pool_replies() -> dict[str, Any]:
 
 def _operation_replies() -> dict[str, Any]:
     server = _object(index=COUNT, base_url=TEXT, healthy=FLAG, model_name=_or_null(TEXT), server_type=TEXT)
+    version = _or_null(COUNT)
     return {
+        "Paused": _object(paused=FLAG, since=_or_null(TIME), in_flight=COUNT, gateways=COUNT, silent=COUNT),
+        "Resumed": _object(paused={"const": False}, paused_s=_or_null(NUMBER)),
+        "Weights": _object(version=version),
+        "WeightsNamed": _object(version=COUNT, before=version),
         "Ready": _object(status={"const": "ready"}),
-        "Health": _object(
-            status={"enum": ["ok", "degraded", "unavailable"]},
-            model=_or_null(TEXT),
-            sessions=COUNT,
-            servers=COUNT,
-            healthy_servers=COUNT,
+        "Health": _with(
+            {"model": _or_null(TEXT), "sessions": COUNT, "servers": COUNT, "healthy_servers": COUNT},
+            _object(status={"enum": ["ok", "degraded", "unavailable"]}),
         ),
         "Servers": _object(servers=_array(server)),
         "SetUp": _object(status=TEXT, servers=COUNT, model_name=_or_null(TEXT)),
@@ -181,6 +238,11 @@ def _operation_replies() -> dict[str, Any]:
 def _object(**fields: Any) -> dict[str, Any]:
     """All of them are always there; more may be."""
     return {"type": "object", "required": list(fields), "properties": fields}
+
+
+def _with(optional: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """The same object with fields that may be missing."""
+    return {**schema, "properties": {**schema["properties"], **optional}}
 
 
 def _array(items: Any) -> dict[str, Any]:

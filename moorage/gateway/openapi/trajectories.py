@@ -65,15 +65,6 @@ def _fixed() -> dict[str, Any]:
                 relays=True,
             )
         },
-        "/compute_reward": {
-            "post": _of(
-                "The configured reward function",
-                "compute_reward",
-                json_of("The reward, by both of its names.", ref("Reward")),
-                body="RewardBody",
-                faults=(400, 422, 503),
-            )
-        },
     }
 
 
