@@ -22,11 +22,12 @@ from bench.gateway.scripts import (
 from bench.gateway.stacks.contract import Running
 from bench.gateway.turns import NEW_TOKENS
 
-__all__ = ["LONG", "SHORT", "Size", "build_cases"]
+__all__ = ["LONG", "SHORT", "WORKERS_CASE", "Size", "build_cases"]
 
 RECORD_BYTES = 4 * 512 + 12 * 128 + 700
 """Of one stored call with 512 prompt ids and 128 sampled ones."""
 STREAM_LENGTH_S = 0.64
+WORKERS_CASE = "workers"
 CREATE_PASSTHROUGH = b'{"mode":"passthrough"}'
 CREATE_EXACT = b'{"mode":"exact"}'
 CREATE_ATROPOS = b"{}"
@@ -92,6 +93,7 @@ def build_cases(stacks: dict[str, Running], stub_port: int, bodies: Bodies, size
         *([_exact(builder, bodies, size, LONG_CONVERSATION_TURNS)] if size.long_conversations else []),
         _alone(builder, bodies, size, disk),
         _streams(builder, bodies, size),
+        *([_workers(builder, bodies, size)] if "moorage-4" in stacks else []),
     ]
 
 
@@ -196,6 +198,26 @@ def _streams(builder: _Builder, bodies: Bodies, size: Size) -> Case:
             *builder.contestant("moorage", "moorage", plain),
             *builder.contestant("moorage captured", "moorage", captured, captures=True),
             *builder.contestant("vllm-router", "vllm-router", plain),
+        ],
+    )
+
+
+def _workers(builder: _Builder, bodies: Bodies, size: Size) -> Case:
+    """Several workers are given as much each as one alone, on the one core that all have."""
+
+    def contestant(name: str, stack: str, clients: int) -> list[Contestant]:
+        times = size.chats_64 * 64 // clients
+        scripts = partial(_times, clients, in_session, CREATE_PASSTHROUGH, bodies.session_chat, times)
+        return builder.contestant(name, stack, scripts, captures=True)
+
+    return Case(
+        WORKERS_CASE,
+        "session capture, durable, 64 at once for each worker",
+        [
+            *contestant("moorage", "moorage", 64),
+            *contestant("moorage 4 workers", "moorage-4", 256),
+            *contestant("moorage postgres", "moorage-postgres", 64),
+            *contestant("moorage postgres 4 workers", "moorage-postgres-4", 256),
         ],
     )
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.gateway.cases import LONG, SHORT
+from bench.gateway.cases import LONG, SHORT, WORKERS_CASE
 from bench.gateway.drawing import draw_cases
 from bench.gateway.session import Found, measure
 from bench.gateway.speech import load_speech
@@ -38,7 +38,12 @@ def main(argv: list[str]) -> int:
     folder = args.folder or cache_folder() / "runs"
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=folder) as run, standing(Path(run), model, _wanted_peers(args)) as stand:
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as run,
+        standing(
+            Path(run), model, _wanted_peers(args), workers=WORKERS_CASE in wanted or not (wanted or args.short)
+        ) as stand,
+    ):
         found = measure(stand, load_speech(model), size, rounds, Path(run), wanted, again=args.gate)
     verdicts = judge(found.figures)
     print("\n\n".join([print_cases(found.cases), print_long(found.long)]))
@@ -58,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="fewer requests, nginx alone beside it: under 90 s")
     parser.add_argument("--peers", metavar="NAMES", help=f"of {', '.join(PEERS)}, with commas (long form: all)")
     parser.add_argument(
-        "--cases", metavar="NAMES", help="pass, capture64, capture16, exact, exact24, alone, stream, long (all)"
+        "--cases",
+        metavar="NAMES",
+        help="pass, capture64, capture16, exact, exact24, alone, stream, long, workers (all)",
     )
     parser.add_argument("--rounds", type=int, help="5 at least, for a median that means something")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "nano", help="the tokenizer's folder")

@@ -22,6 +22,7 @@ def read_figures(cases: Sequence[CaseResult], long: Sequence[LongSessions]) -> d
     by_name = {case.name: case for case in cases}
     figures |= _alone(by_name.get("alone"))
     figures |= _first_chunk(by_name.get("stream"))
+    figures |= _workers(by_name.get("workers"))
     for result in long:
         if result.captured_us[LATE]:
             figures[f"long {result.mode}/cpu"] = result.ratio()
@@ -67,6 +68,19 @@ def _first_chunk(case: CaseResult | None) -> Mapping[str, float]:
     ours, nginx = case.first_p50_s(OURS), case.first_p50_s("nginx")
     rounds = usable_rounds(nginx)
     return {"stream/first_ms": statistics.median((ours[i] - nginx[i]) * 1e3 for i in rounds)}
+
+
+def _workers(case: CaseResult | None) -> Mapping[str, float]:
+    """Several workers to one, over each store, and the stores to each other."""
+    pairs = {
+        "workers/sqlite": ("moorage 4 workers", "moorage"),
+        "workers/postgres": ("moorage postgres 4 workers", "moorage postgres"),
+        "workers/postgres to sqlite": ("moorage postgres", "moorage"),
+    }
+    if case is None:
+        return {}
+    known = {name: pair for name, pair in pairs.items() if set(pair) <= case.reports.keys()}
+    return {name: case.cpu_ratio(*pair) for name, pair in known.items()}
 
 
 def _errors(cases: Sequence[CaseResult]) -> int:

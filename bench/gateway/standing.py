@@ -17,6 +17,7 @@ from bench.gateway.stacks.contract import PeerMissing, Place, Running, StartStac
 __all__ = ["PEERS", "Stand", "say", "standing"]
 
 PEERS = ("vllm-router", "litellm", "atropos")
+WORKERS = 4
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,8 +32,11 @@ class Stand:
 
 
 @contextlib.contextmanager
-def standing(run: Path, model: Path, peers: list[str]) -> Iterator[Stand]:
-    """Everything on this machine, on its cores; `model` is the folder of the tokenizer."""
+def standing(run: Path, model: Path, peers: list[str], *, workers: bool = False) -> Iterator[Stand]:
+    """Everything on this machine, on its cores; `model` is the folder of the tokenizer.
+
+    `workers`: also gateways with several workers, and over PostgreSQL.
+    """
     stack_cpus, load_cpus = split_cpus(os.sched_getaffinity(0))
     os.sched_setaffinity(0, load_cpus)
     starts: dict[str, StartStack] = {
@@ -43,6 +47,9 @@ def standing(run: Path, model: Path, peers: list[str]) -> Iterator[Stand]:
         "litellm": partial(litellm.start, install=True),
         "atropos": partial(atropos.start, install=True),
     }
+    databases = contextlib.ExitStack()
+    if workers:
+        starts |= {"moorage-4": partial(moorage.start_workers, workers=WORKERS), **_on_postgres(databases)}
     stacks: dict[str, Running] = {}
     missing = {name: "not asked for" for name in PEERS if name not in peers}
     port = free_port()
@@ -60,7 +67,23 @@ def standing(run: Path, model: Path, peers: list[str]) -> Iterator[Stand]:
     finally:
         for running in (*stacks.values(), stub):
             running.stop()
+        databases.close()
         os.sched_setaffinity(0, stack_cpus | load_cpus)
+
+
+def _on_postgres(databases: contextlib.ExitStack) -> dict[str, StartStack]:
+    """The gateway over a PostgreSQL server of this run, with one worker and with several."""
+    from tests.real.parts.absence import PartMissing
+    from tests.real.parts.postgres import postgres_server
+
+    def start(place: Place, *, workers: int) -> Running:
+        try:
+            server = databases.enter_context(postgres_server())
+        except PartMissing as missing:
+            raise PeerMissing(str(missing)) from None
+        return moorage.start_workers(place, workers=workers, db=server.url(server.new_schema()))
+
+    return {"moorage-postgres": partial(start, workers=1), "moorage-postgres-4": partial(start, workers=WORKERS)}
 
 
 def say(words: str) -> None:

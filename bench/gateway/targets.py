@@ -84,6 +84,11 @@ TARGETS = (
     Target("long exact/cpu", 1.3, "turn 200 to turn 5, exact: CPU above a pass-through"),
     Target("long passthrough/bytes", 1.0, "stored at turn 200, engine-rendered: bytes to the budget"),
     Target("long exact/bytes", 1.0, "stored at turn 200, exact: bytes to the budget"),
+    Target("workers/sqlite", 1.15, "session capture, durable, 4 workers: CPU a request to one worker's"),
+    Target("workers/postgres", 1.15, "the same over PostgreSQL"),
+    Target(
+        "workers/postgres to sqlite", 1.3, "session capture, durable, 64 at once: PostgreSQL to SQLite, gateway's CPU"
+    ),
     Target("lost", 0.0, "calls answered and not in the store, or the other way round", "calls", exact=True),
     Target("errors", 0.0, "requests that failed", "requests", exact=True),
 )

@@ -14,7 +14,6 @@ class Node:
     """One committed call, without its texts and log probabilities: those stay in the store."""
 
     __slots__ = (
-        "call_id",
         "choice",
         "delivered",
         "finish_reason",
@@ -64,7 +63,6 @@ class Node:
         self.mode: Mode = record.mode
         self.verdict: Verdict = record.verdict
         self.reason: Reason | None = record.reason
-        self.call_id = record.call_id
         self.request_id = record.request_id
         self.choice = record.choice
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import cold_start, overhead, race
+from bench import cold_start, many, overhead, race
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,3 +48,10 @@ def test_the_gateway_keeps_its_targets():
         [sys.executable, "-m", "bench", "gateway", "--short", "--gate"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_thousand_streams_come_whole_and_ten_thousand_sessions_fit():
+    figures = many.measure().figures
+    assert figures["spoiled_streams"] == 0
+    assert figures["sessions_mb"] <= many.MEMORY_MB * 1.3, figures

@@ -67,13 +67,13 @@ def _tokens(
 
 def _logprobs(node: Node, calls: Sequence[Call]) -> list[float] | None:
     """[C] one per sampled token, never filled up; None: not known."""
-    packed = calls[node.seq].record.logprobs
-    if packed is None:
+    record = calls[node.seq].record
+    if record.logprobs is None:
         return None
-    values = unpack_floats(packed)
+    values = unpack_floats(record.logprobs)
     sampled = node.path_tokens - node.prompt_tokens
     if len(values) != sampled:
-        message = f"the call {node.call_id} has {len(values)} log probabilities for {sampled} sampled tokens"
+        message = f"the call {record.call_id} has {len(values)} log probabilities for {sampled} sampled tokens"
         raise FailedError(
             message, code="record_broken", hint="the store gave back what it was not given: restore the file"
         )
@@ -85,8 +85,8 @@ def _metadata(node: Node, calls: Sequence[Call], track_tree: bool) -> dict[str, 
     record = calls[node.seq].record
     metadata: dict[str, Any] = {
         "finish_reason": node.finish_reason,
-        "call_id": node.call_id,
-        "parent_call_id": None if node.parent is None else node.parent.call_id,
+        "call_id": record.call_id,
+        "parent_call_id": None if node.parent is None else calls[node.parent.seq].record.call_id,
         "branch_reason": node.reason if track_tree else _branch_reason(node),
         "boundaries": [
             {"at": one.keep, "verdict": one.verdict, "reason": one.reason}

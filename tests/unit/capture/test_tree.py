@@ -35,7 +35,7 @@ def test_a_call_as_a_node():
     assert unpack_ids(session.tree.path(node)) == [1, 2, 3, 4, 5, 6, 7]
     assert (node.prompt_key, node.reply_key, node.loose_reply_key) == (B, C, C)
     assert (node.tools_digest, node.reasoning_digest, root.finish_reason) == (D, B, "length")
-    assert (node.call_id, node.request_id, node.choice, node.mode) == ("call-1", "request-1", 0, "passthrough")
+    assert (node.request_id, node.choice, node.mode) == ("request-1", 0, "passthrough")
     assert (root.verdict, node.verdict, node.reason) == ("root", "exact", None)
     assert node.delivered and node.stop_token and node.extends and not root.extends
     assert session.tree.node(1) is node
