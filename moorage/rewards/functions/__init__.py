@@ -1,0 +1,1 @@
+"""The reward functions that come with the package, one a file."""
