@@ -338,6 +338,13 @@ class Store(Protocol):
         where the lease asks for it. Raises NotFoundError `unknown_step`, UsageError `bad_marks`.
         """
 
+    async def reward_step(self, uid: str, step_index: int, reward: float) -> None:
+        """The reward of one step from now on; a complete trajectory's last step shows the trajectory's own instead.
+
+        Raises NotFoundError (`unknown_trajectory`, `unknown_step`), and ConflictError `reward_frozen` once the
+        trajectory's group was leased.
+        """
+
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         """`{channel: {...}}` as in the contract."""
 

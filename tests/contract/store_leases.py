@@ -52,6 +52,19 @@ class LeaseContract(StoreTests):
         assert (second.attempt, second.expires_at) == (1, clock.now + 300)
 
     @on_store
+    async def test_a_steps_reward_can_be_set_until_it_is_leased(self, store, clock):
+        steps = [step("t", 0, prompt_uid="g", reward=0.5), step("t", 1, prompt_uid="g", reward=0.75)]
+        await store.submit(steps, None)
+        await store.reward_step("t", 0, 2.0)
+        await store.complete("t", reward=None, channel=None)
+        await store.reward_step("t", 0, 3.0)
+        assert (await store.submit(steps, None)).duplicates == 2  # compared with what was submitted
+        (lease,) = await lease_all(store)
+        assert [one.reward for one in lease.trajectories[0]["steps"]] == [3.0, 0.75]
+        assert await refused(store.reward_step("t", 0, 4.0)) == "reward_frozen"
+        assert await refused(store.reward_step("t", 7, 4.0)) == "unknown_step"
+
+    @on_store
     async def test_channels_are_apart(self, store, clock):
         await store.submit([step("t", prompt_uid="g", is_last=True)], "a")
         await store.submit([step("u", prompt_uid="g", is_last=True)], "b")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,10 @@ import pytest
 pytest.importorskip("psycopg")
 
 from moorage.capture.chain import verify_chain
-from moorage.errors import MoorageError, PreflightError, UsageError
+from moorage.errors import MoorageError
 from moorage.pool.faults import StoreFault
-from moorage.pool.opening import open_store
-from moorage.pool.postgres.place import Place
 from moorage.pool.postgres.schema import MIGRATIONS
-from moorage.pool.postgres.store import PostgresStore
+from tests.contract.store_opening import opened, opening
 from tests.contract.store_parts import ask, draft, finished, lease_all, make, refused, step
 from tests.contract.store_wire import wire_to
 from tests.real.parts.postgres import postgres_server
@@ -34,16 +32,6 @@ LAST_WORDS = b"INSERT INTO calls"
 @pytest.fixture
 def schema(postgres):
     return postgres.new_schema()
-
-
-@asynccontextmanager
-async def opened(url: str):
-    store = PostgresStore(url)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 async def until(store, work):
@@ -62,17 +50,6 @@ async def agrees(store, uid: str, answered: int) -> None:
     calls = await store.calls(uid)
     assert [call.seq for call in calls] == list(range(answered))
     assert verify_chain(await store.records(uid)) is None
-
-
-def opening(url: str) -> MoorageError | None:
-    async def scenario():
-        try:
-            async with opened(url):
-                return None
-        except MoorageError as fault:
-            return fault
-
-    return asyncio.run(scenario())
 
 
 def test_a_server_that_was_restarted_is_not_noticed(postgres, schema):
@@ -354,64 +331,6 @@ def test_what_the_server_cannot_take_harms_nobody_else(postgres, schema):
                 return
 
     asyncio.run(scenario())
-
-
-def test_tls_is_as_the_url_says(postgres, schema):
-    root = postgres.enable_tls()
-    assert opening(postgres.url(schema, more=f"&sslmode=verify-full&sslrootcert={root}")) is None
-    fault = opening(postgres.url(schema, more="&sslmode=verify-full&sslrootcert=/nowhere"))
-    assert fault.code == "store_unusable" and "/nowhere" in fault.message
-
-
-def test_the_password_comes_from_the_environment_or_a_file(postgres, schema, monkeypatch, tmp_path):
-    url = postgres.url(schema).replace(f":{postgres.password}@", "@")
-    assert opening(url).code == "store_unusable"
-    monkeypatch.setenv("PGPASSWORD", postgres.password)
-    assert opening(url) is None
-    monkeypatch.delenv("PGPASSWORD")
-    file = tmp_path / "pgpass"
-    file.write_text(f"*:*:*:*:{postgres.password}\n")
-    file.chmod(0o600)
-    monkeypatch.setenv("PGPASSFILE", str(file))
-    assert opening(url) is None
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://u:hidden@127.0.0.1:1/db",
-        "postgresql://u:hid%den@127.0.0.1/db",
-        "postgresql://u:hid@hidden@127.0.0.1/db",
-        "postgresql://u:hid/hidden@127.0.0.1/db",
-        "postgresql://u:hid?hidden@127.0.0.1/db",
-        "postgresql://u:hid#hidden@127.0.0.1/db",
-        "postgresql://u:hidden",
-        "postgresql://u:hidden@127.0.0.1:port/db",
-        "postgresql://u:hidden@127.0.0.1/db?unknown=1",
-        "postgresql://127.0.0.1:1/db?password=hidden",
-        "postgres:/u:hidden@127.0.0.1/db",
-        "mysql://u:hidden@127.0.0.1/db",
-        "postgresql://u:hidden@nowhere.invalid/db",
-    ],
-)
-def test_a_password_is_never_shown(url):
-    try:
-        open_store(url, read_only=False)
-    except UsageError as fault:
-        shown = fault
-    else:
-        shown = opening(url)
-        assert isinstance(shown, PreflightError)
-    causes = []
-    while shown is not None:
-        causes.append(shown)
-        shown = shown.__cause__
-    assert "hid" not in " ".join(f"{one!r} {getattr(one, 'hint', '')} {getattr(one, 'next', '')}" for one in causes)
-
-
-def test_addresses_that_libpq_knows():
-    for url in ("postgresql:///db?host=/var/run", "postgres://h/db?sslmode=verify-full", "postgresql://u@[::1]:5/db"):
-        Place(url, {})
 
 
 @contextmanager

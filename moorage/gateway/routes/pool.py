@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -14,13 +13,17 @@ import msgspec
 from moorage.gateway.http.faults import BodyWrong
 from moorage.gateway.http.reply import Reply, Stream, json_reply
 from moorage.gateway.http.request import Request
+from moorage.gateway.routes.pool_tables import arrow_reply, wants_arrow
 from moorage.gateway.routes.trajectories import check_channel
+from moorage.pool.arrow import lease_stream, step_stream, trajectory_stream
 from moorage.pool.contract import Event, Lease, LeaseAsk
+from moorage.pool.marks import check_marks
+from moorage.pool.times import rfc3339
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["ack", "events", "lease", "nack", "stats", "steps", "trajectories"]
+__all__ = ["ack", "events", "lease", "nack", "rfc3339", "stats", "steps", "trajectories"]
 
 COMMENT_EVERY_S = 10.0
 """A comment line at least every 15 s is promised."""
@@ -38,6 +41,7 @@ class LeaseBody(msgspec.Struct, frozen=True):
     min_policy_version: int | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
     consumer: str | None = None
+    marks: dict[str, Any] = {}
 
 
 class AckBody(msgspec.Struct, frozen=True):
@@ -55,6 +59,8 @@ async def lease(gateway: Gateway, request: Request) -> Reply:
     """`POST /pool/lease`: up to `max_groups` ready groups, waiting up to `wait_s` for the first."""
     body = request.decode(LeaseBody, empty=b"{}")
     check_channel(body.channel)
+    check_marks(body.marks)
+    as_table = await wants_arrow(request)
     ask = LeaseAsk(
         channel=body.channel,
         n_rollouts=body.n_rollouts or gateway.settings.n_rollouts,
@@ -62,8 +68,11 @@ async def lease(gateway: Gateway, request: Request) -> Reply:
         lease_s=body.lease_s,
         min_policy_version=body.min_policy_version,
         consumer=body.consumer,
+        marks=body.marks,
     )
-    leases, skipped = await request.while_connected(_lease_within(gateway, ask, body.wait_s))
+    leases, skipped = await request.while_connected(_lease_within(gateway, request, ask, body.wait_s, packed=as_table))
+    if as_table:
+        return await arrow_reply(lease_stream, leases, skipped)
     return json_reply({"leases": [_lease(one) for one in leases], "skipped_stale": skipped})
 
 
@@ -87,19 +96,26 @@ async def stats(gateway: Gateway, request: Request) -> Reply:
 
 async def steps(gateway: Gateway, request: Request) -> Reply:
     """`GET /pool/steps`: stored steps in commit order, whatever became of them."""
-    filters: dict[str, Any] = _filters(request, ("channel", "trajectory_uid", "prompt_uid"))
+    filters: dict[str, Any] = _filters(request, ("channel", "trajectory_uid", "prompt_uid", "state"))
     if "policy_version" in request.query:
         filters["policy_version"] = _whole(request, "policy_version", 0, -(2**63), 2**63 - 1)
-    page = await gateway.store.steps(filters, _limit(request), request.query.get("cursor") or None)
+    _check_state(filters)
+    as_table = await wants_arrow(request)
+    cursor = request.query.get("cursor") or None
+    page = await gateway.store.steps(filters, _limit(request), cursor, packed=as_table)
+    if as_table:
+        return await arrow_reply(step_stream, page.rows, page.next_cursor)
     return json_reply({"steps": page.rows, "next_cursor": page.next_cursor})
 
 
 async def trajectories(gateway: Gateway, request: Request) -> Reply:
     """`GET /pool/trajectories`."""
     filters = _filters(request, ("channel", "trajectory_uid", "prompt_uid", "state"))
-    if filters.get("state", "open") not in ("open", "complete"):
-        raise BodyWrong("state is open or complete", "/state")
+    _check_state(filters)
+    as_table = await wants_arrow(request)
     page = await gateway.store.trajectories(filters, _limit(request), request.query.get("cursor") or None)
+    if as_table:
+        return await arrow_reply(trajectory_stream, page.rows, page.next_cursor)
     rows = [_trajectory(msgspec.to_builtins(row)) for row in page.rows]
     return json_reply({"trajectories": rows, "next_cursor": page.next_cursor})
 
@@ -112,28 +128,38 @@ async def events(gateway: Gateway, request: Request) -> Stream:
         if not re.fullmatch(r"[0-9]{1,18}", text):
             raise BodyWrong(f"{text!r} is no cursor: a whole number", "/cursor")
         after = int(text)
-    return Stream(200, _event_frames(gateway, request.query.get("channel") or None, after))
+    latest = await gateway.store.latest_event()
+    after = latest if after is None else min(after, latest)
+    return Stream(200, _event_frames(gateway, request, request.query.get("channel") or None, after))
 
 
-async def _lease_within(gateway: Gateway, ask: LeaseAsk, wait_s: float) -> tuple[list[Lease], int]:
+async def _lease_within(
+    gateway: Gateway, request: Request, ask: LeaseAsk, wait_s: float, *, packed: bool
+) -> tuple[list[Lease], int]:
     until = time.monotonic() + wait_s
     while True:
-        leases, skipped = await gateway.store.lease(ask)
+        leases, skipped = await gateway.store.lease(ask, packed=packed)
         left_s = until - time.monotonic()
         if leases or left_s <= 0 or gateway.stopping.is_set():
             return leases, skipped
         await gateway.store.wait_for_change(min(left_s, 1.0))  # leases of others expire without a write
+        if not gateway.door.trusts(request):
+            return [], skipped  # its key was revoked meanwhile
 
 
-async def _event_frames(gateway: Gateway, channel: str | None, after: int | None) -> AsyncGenerator[bytes, None]:
+async def _event_frames(
+    gateway: Gateway, request: Request, channel: str | None, after: int
+) -> AsyncGenerator[bytes, None]:
     source = gateway.store.events(channel, after).__aiter__()
     waiting: asyncio.Task[Event] | None = None
     stopping = asyncio.ensure_future(gateway.stopping.wait())
     try:
-        yield b": moorage\n\n"
+        yield b": moorage cursor=%d\n\n" % after
         while not gateway.stopping.is_set():
             waiting = waiting or asyncio.ensure_future(source.__anext__())
             await asyncio.wait((waiting, stopping), timeout=COMMENT_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            if not gateway.door.trusts(request):
+                return  # its key was revoked meanwhile
             if not waiting.done():
                 yield b": still here\n\n"
                 continue
@@ -165,14 +191,14 @@ def _lease(one: Lease) -> dict[str, Any]:
     return {**msgspec.structs.asdict(one), "expires_at": rfc3339(one.expires_at)}
 
 
-def rfc3339(at: float) -> str:
-    """Unix seconds as a time with `Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _filters(request: Request, names: tuple[str, ...]) -> dict[str, Any]:
     query = request.query
     return {name: query[name] for name in names if query.get(name)}
+
+
+def _check_state(filters: dict[str, Any]) -> None:
+    if filters.get("state", "open") not in ("open", "complete"):
+        raise BodyWrong("state is open or complete", "/state")
 
 
 def _limit(request: Request) -> int:

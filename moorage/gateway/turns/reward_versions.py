@@ -1,7 +1,7 @@
 """Rewards of trajectories and of single steps: set, and what they were before.
 
 A trajectory's reward is its last step's, and what a lease hands out; it can be set once the trajectory is complete and
-until its group is leased. A single step's is a mark, beside what was submitted.
+until its group is leased. A single step's can be set as soon as the step is stored, and no longer either.
 """
 
 from __future__ import annotations
@@ -79,17 +79,19 @@ async def set_reward(
     # Noted before it is set: when this process dies in between, what the reward was is not lost, and the same request
     # again sets it.
     marks = await gateway.store.mark(uid, call.step_index, noted) if noted else marks
-    if of == "trajectory":
-        await _put(gateway, uid, given.reward, channel, call.step_index, noted)
+    await _put(gateway, uid, given, channel, call.step_index, noted)
     return versions_in(marks, of, first)[-1]
 
 
 async def _put(
-    gateway: Gateway, uid: str, reward: float, channel: str | None, step_index: int, noted: dict[str, Any]
+    gateway: Gateway, uid: str, given: Given, channel: str | None, step_index: int, noted: dict[str, Any]
 ) -> None:
-    """Set a complete trajectory's reward; what was noted of it is taken away when it cannot be set."""
+    """Set it; what was noted of it is taken away when it cannot be set."""
     try:
-        await gateway.store.complete(uid, reward=reward, channel=channel)
+        if given.of == "trajectory":
+            await gateway.store.complete(uid, reward=given.reward, channel=channel)
+        else:
+            await gateway.store.reward_step(uid, step_index, given.reward)
     except ConflictError:
         gone = {name: None for name in noted if name != FIRST_MARK}
         if gone:

@@ -29,6 +29,7 @@ from moorage.pool.faults import StoreFault
 from moorage.pool.sql import events, leasing, pages, reading, sharing, trajectories
 from moorage.pool.sql.connection import Connection
 from moorage.pool.sql.marking import mark
+from moorage.pool.sql.rewarding import reward_step
 from moorage.pool.sql.retaining import Retainer
 from moorage.pool.sql.steps import leased
 from moorage.pool.sql.submitting import submit
@@ -175,6 +176,9 @@ class SqlStore:
     async def mark(self, uid: str, step_index: int, marks: Mapping[str, Any]) -> dict[str, Any]:
         marked: dict[str, Any] = await self._writing.run(lambda transaction: mark(transaction, uid, step_index, marks))
         return marked
+
+    async def reward_step(self, uid: str, step_index: int, reward: float) -> None:
+        await self._writing.run(lambda transaction: reward_step(transaction, uid, step_index, reward))
 
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         now = self._clock()
