@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,10 @@ import uvloop
 from moorage.engines.fleet.endpoint import Endpoint
 from moorage.engines.fleet.fleet import Fleet
 from moorage.engines.parsing.process import ParserProcess
-from moorage.errors import ConflictError, PreflightError, UsageError
+from moorage.errors import PreflightError
+from moorage.gateway.auth.choice import door_of, refuse_keyless
+from moorage.gateway.auth.tls import on_hangup, tls_of
+from moorage.gateway.file_limit import connections_within, raise_file_limit
 from moorage.gateway.gateway import Gateway
 from moorage.gateway.http.app import App
 from moorage.gateway.http.listener import Listener
@@ -27,16 +30,19 @@ from moorage.gateway.ids import cheap_ids, uuid_hex
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
 from moorage.gateway.tokenizer_choice import find_tokenizer_folder, load_renderer
-from moorage.pool.sqlite.store import SqliteStore
+from moorage.gateway.workers.company import Company
+from moorage.gateway.workers.member import Member
+from moorage.gateway.workers.peers import Peers
+from moorage.gateway.workers.port import bind_alone
+from moorage.gateway.workers.shares import share_of_endpoints, share_of_settings
+from moorage.pool.opening import open_store
+from moorage.rewards.scorer import Scorer
 
 if TYPE_CHECKING:
     from moorage.engines.rendering.plan import Renderer
     from moorage.pool.contract import Store
 
-__all__ = ["serve"]
-
-DRAIN_S = 30
-"""Requests in flight have this long to end when the gateway is told to stop; the streams of events end at once."""
+__all__ = ["serve", "serve_as_worker"]
 
 
 def serve(
@@ -50,28 +56,45 @@ def serve(
 
     Raises PreflightError for an address that needs keys, ConflictError for a port in use, and the store's faults.
     """
-    refuse_open_address(settings.host)
+    _check(settings)
+    with closing(bind_alone(settings.host, settings.port)) as bound:
+        _run(settings, endpoints, bound, parser_python, listening, None)
+
+
+def serve_as_worker(
+    member: Member,
+    bound: socket.socket,
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    *,
+    parser_python: Path | None,
+    listening: Callable[[str], None],
+) -> None:
+    """The same as one of several workers: with its share of the limits, until it is told to stop or its parent dies."""
+    _check(settings)
+    mine = share_of_settings(settings, member.index, member.count)
+    shared = share_of_endpoints(endpoints, member.index, member.count)
+    _run(mine, shared, bound, parser_python, listening, member)
+
+
+def _check(settings: Settings) -> None:
+    refuse_keyless(settings)
     if settings.tokenizer_path is not None and not (settings.tokenizer_path / "tokenizer.json").is_file():
         message = f"--tokenizer-path {settings.tokenizer_path} has no tokenizer.json"
         raise PreflightError(message, code="tokenizer_missing", hint="give the folder of the model that is served")
+
+
+def _run(
+    settings: Settings,
+    endpoints: Sequence[Endpoint],
+    bound: socket.socket,
+    parser_python: Path | None,
+    listening: Callable[[str], None],
+    member: Member | None,
+) -> None:
     _collect_seldom()
-    with _bound(settings) as bound, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, endpoints, bound, parser_python, listening))
-
-
-def refuse_open_address(host: str) -> None:
-    """Raises PreflightError for an address that others can reach: there are no keys yet."""
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise PreflightError(
-            f"--host {host} can be reached by others, and this gateway has no keys",
-            code="keys_required",
-            hint="listen on 127.0.0.1 and let a proxy that authenticates stand before it",
-            next=["moor gateway --host 127.0.0.1"],
-        )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, endpoints, bound, parser_python, listening, member))
 
 
 def _collect_seldom() -> None:
@@ -87,8 +110,10 @@ async def _serve(
     bound: socket.socket,
     parser_python: Path | None,
     listening: Callable[[str], None],
+    member: Member | None,
 ) -> None:
-    log = Log(access=settings.access_log)
+    log = Log(access=settings.access_log, worker=member.index if member is not None else None)
+    tls = tls_of(settings, log)
     gateway = Gateway(
         settings,
         fleet=Fleet(endpoints, clock=time.monotonic, silence_s=settings.upstream_timeout_s),
@@ -99,61 +124,61 @@ async def _serve(
         new_uid=uuid_hex,
         log=log,
     )
+    gateway.door = door_of(gateway, bound.getsockname()[0], again=member is not None and member.again)
+    gateway.scorer = Scorer(settings.rewards, environ=os.environ, tell=log.warning)
+    if member is not None:
+        gateway.company = Company(Peers(member.folder, member.index, member.count, log=log), gateway)
     await gateway.start()
-    listener = Listener(App(gateway))
+    listener = Listener(
+        App(gateway),
+        max_connections=connections_within(raise_file_limit(), settings.max_connections),
+        client_timeout_s=settings.client_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+    )
+    gateway.listener = listener
     try:
-        await listener.start(bound)
-        listening(_url(bound))
-        with _told_to_stop() as told:
+        if member is not None:  # a client that one of them told it is ready may meet another one next
+            await gateway.loaded()
+        await listener.start(bound, tls.context if tls is not None else None)
+        listening(_url(bound, "https" if tls is not None else "http"))
+        with _told_to_stop(member) as told, on_hangup(tls):
             await told.wait()
             gateway.stopping.set()
+            gateway.gate.drain()
             log.info("draining", in_flight=gateway.metrics.in_flight)
-        broken_off = await listener.drain(DRAIN_S)
+        broken_off = await listener.drain(settings.drain_s)
     finally:
         await gateway.close()
     log.info("stopped", broken_off=broken_off)
 
 
 @contextlib.contextmanager
-def _told_to_stop() -> Iterator[asyncio.Event]:
-    """Set by SIGINT or SIGTERM; a second one, which comes when this is left, ends the process at once."""
+def _told_to_stop(member: Member | None) -> Iterator[asyncio.Event]:
+    """Set by SIGINT or SIGTERM; a second one, which comes when this is left, ends the process at once.
+
+    A worker is told by its parent, and perhaps by whoever signals all processes, so it heeds the first one alone, and
+    the parent's death.
+    """
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:
         loop.add_signal_handler(number, told.set)
+    if member is not None:
+        loop.add_reader(member.lifeline, told.set)
     try:
         yield told
     finally:
+        if member is not None:
+            loop.remove_reader(member.lifeline)
         for number in numbers:
             loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL if member is None else signal.SIG_IGN)
 
 
-@contextlib.contextmanager
-def _bound(settings: Settings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind((settings.host, settings.port))
-        except OSError as fault:
-            raise ConflictError(
-                f"port {settings.port} on {settings.host} cannot be used: {fault.strerror}",
-                code="port_taken",
-                hint="another gateway may have it: choose another with --port",
-                next=[f"moor gateway --port {settings.port + 1}"],
-            ) from None
-        bound.set_inheritable(True)
-        yield bound
-    finally:
-        bound.close()
-
-
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, scheme: str) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _tokenizer(
@@ -167,7 +192,4 @@ def _tokenizer(
 
 
 def _store(settings: Settings) -> Store:
-    scheme, _, place = settings.db.partition(":///")
-    if scheme != "sqlite" or not place:
-        raise UsageError(f"--db {settings.db!r}: write sqlite:///FILE", code="bad_value")
-    return SqliteStore(Path(place), max_attempts=settings.pool_max_attempts)
+    return open_store(settings.db, read_only=False, max_attempts=settings.pool_max_attempts)

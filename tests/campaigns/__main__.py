@@ -6,22 +6,27 @@ import argparse
 import random
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.campaigns.findings import Findings
+from tests.campaigns.kills.victims import VICTIMS
 
 NUMBERS = {"conversations": 200, "kills": 20}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
-    parser.add_argument("what", choices=NUMBERS)
+    parser.add_argument("campaign", choices=NUMBERS)
     parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what a table shows, to do it again")
     parser.add_argument("--engine", metavar="URL", help="conversations: a vLLM that serves models/nano already")
+    parser.add_argument("--what", choices=VICTIMS, default="gateway", help="kills: what is killed")
+    parser.add_argument("--workers", type=int, default=1, help="kills: of the gateway")
+    parser.add_argument("--db", choices=("sqlite", "postgres"), default="sqlite", help="kills: where the store is")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="leave the stores here")
     options = parser.parse_args()
-    number = options.number or NUMBERS[options.what]
+    number = options.number or NUMBERS[options.campaign]
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
         findings = _run(options, number, options.keep)
@@ -33,10 +38,20 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
-    if options.what == "kills":
+    if options.campaign == "kills":
         from tests.campaigns.kills.campaign import run_kills
+        from tests.real.parts.postgres import postgres_server
 
-        return run_kills(folder, number=number, seed=options.seed)
+        where = postgres_server() if options.db == "postgres" or options.what == "store" else None
+        with where or nullcontext() as server:
+            return run_kills(
+                folder,
+                number=number,
+                seed=options.seed,
+                what=options.what,
+                workers=options.workers,
+                server=server,
+            )
     from tests.campaigns.conversations.campaign import run_conversations
     from tests.campaigns.conversations.engine import running_engine
 

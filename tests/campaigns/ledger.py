@@ -14,8 +14,8 @@ from typing import Any
 
 from moorage.capture.call import Draft
 from moorage.capture.chain import verify_chain
-from moorage.pool.contract import Trajectory
-from moorage.pool.sqlite.store import SqliteStore
+from moorage.pool.contract import Store, Trajectory
+from moorage.pool.opening import open_store
 from tests.campaigns.findings import Findings
 
 __all__ = ["Ledger", "StoredCall", "read_ledgers"]
@@ -51,13 +51,16 @@ class Ledger:
         return self.trajectory.uid
 
 
-def read_ledgers(db: Path, uids: list[str], findings: Findings) -> dict[str, Ledger]:
-    """Those of the sessions, also of deleted ones. Broken chains and places are faults."""
+def read_ledgers(db: Path | str, uids: list[str], findings: Findings) -> dict[str, Ledger]:
+    """Those of the sessions, also of deleted ones. Broken chains and places are faults.
+
+    `db`: a file, or a store's URL.
+    """
     return asyncio.run(_read(db, uids, findings))
 
 
-async def _read(db: Path, uids: list[str], findings: Findings) -> dict[str, Ledger]:
-    store = SqliteStore(db)
+async def _read(db: Path | str, uids: list[str], findings: Findings) -> dict[str, Ledger]:
+    store = open_store(db if isinstance(db, str) else f"sqlite:///{db}", read_only=False)
     await store.open()
     try:
         return {uid: ledger for uid in uids if (ledger := await _ledger(store, uid, findings)) is not None}
@@ -65,7 +68,7 @@ async def _read(db: Path, uids: list[str], findings: Findings) -> dict[str, Ledg
         await store.close()
 
 
-async def _ledger(store: SqliteStore, uid: str, findings: Findings) -> Ledger | None:
+async def _ledger(store: Store, uid: str, findings: Findings) -> Ledger | None:
     trajectory = await store.find(uid)
     if trajectory is None:
         findings.fault(f"{uid} is not in the store")

@@ -1,6 +1,8 @@
 """Sessions and trajectories at work: what the worker keeps in memory of each, read from the store when needed.
 
-Memory is a cache: every call is in the store before its reply ends, so dropping a session here loses nothing.
+Memory is a cache: every call is in the store before its reply ends, so dropping a session here loses nothing. Others
+write to the store too, so each copy notes the store's stamp of the moment before it was read; it counts as long as the
+stamp is that one, and is read again otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from moorage.capture.tree import CallTree, Node
 from moorage.engines.vllm.known import Known
 from moorage.errors import NotFoundError
 from moorage.gateway.http.faults import Fault
+from moorage.gateway.turns.opened import OpenSessions
 from moorage.gateway.turns.reading import Memo
 from moorage.pool.contract import Appended, Kind, NewTrajectory, Store, Trajectory
 
@@ -28,6 +31,7 @@ __all__ = ["LiveSession", "LiveSessions", "Past"]
 SESSION_BYTES = 2_000
 CALL_BYTES = 1_200
 """About what a session and a call take beside their ids."""
+WARM_SESSIONS = 500
 
 
 class Past:
@@ -52,15 +56,18 @@ class LiveSession:
         "kwargs",
         "memo",
         "past",
+        "stamp",
         "system_key",
         "trajectory",
         "tree",
     )
 
-    def __init__(self, trajectory: Trajectory, calls: Sequence[Call]) -> None:
+    def __init__(self, trajectory: Trajectory, calls: Sequence[Call], stamp: int | None = None) -> None:
         self.trajectory = trajectory
+        self.stamp = stamp
+        """The store's, as long as nobody else has written; None: read it again before it is used."""
         self.tree = CallTree()
-        self.past: dict[bytes, list[Past]] = {}
+        self.past: dict[bytes, tuple[Past, ...]] = {}
         self.in_flight: dict[bytes, list[Flight]] = {}
         """Retry key → the requests with it that are not over."""
         self.memo: Memo | None = None
@@ -85,9 +92,27 @@ class LiveSession:
         return self._bytes + memo + (len(self.known.ids) + len(self.known.text) if self.known is not None else 0)
 
     def take(self, appended: Appended) -> list[Node]:
-        """Put committed calls in."""
+        """Put committed calls in.
+
+        Raises ValueError, and takes nothing, when others' calls came between: then the session is to be read again.
+        """
+        if appended.calls[0].seq != len(self.tree):
+            self.stamp = None
+            raise ValueError(f"call {appended.calls[0].seq} of a session of which {len(self.tree)} are known")
+        nodes = [self._take(call) for call in appended.calls]
+        alone = self.stamp is not None and _came_next(self.trajectory, appended)
+        self.stamp = appended.stamp if alone else None
         self.trajectory = _at(self.trajectory, appended)
-        return [self._take(call) for call in appended.calls]
+        return nodes
+
+    def renew(self, trajectory: Trajectory, calls: Sequence[Call], stamp: int) -> None:
+        """Put in what others wrote: the store's state, read after `stamp` was noted. What is in flight goes on."""
+        if calls[len(self.tree) :]:
+            self.system_key = self.kwargs = None  # the last request was not of this worker
+        for call in calls[len(self.tree) :]:
+            self._take(call)
+        self.trajectory = trajectory
+        self.stamp = stamp
 
     def takes_system(self, key: bytes) -> bool:
         """Note the leading system messages of a request; whether they are others than the last request's."""
@@ -99,7 +124,8 @@ class LiveSession:
         record = call.record
         node = self.tree.add(call, loose_reply_key=record.loose_reply_key, reasoning_digest=record.reasoning_digest)
         if record.retry_key and record.choice == 0 and record.delivered:
-            self.past.setdefault(record.retry_key, []).append(Past(call.seq, record.idempotency_digest))
+            earlier = self.past.get(record.retry_key, ())
+            self.past[record.retry_key] = (*earlier, Past(call.seq, record.idempotency_digest))
         self._bytes += CALL_BYTES + len(record.delta) + len(record.completion)
         return node
 
@@ -113,69 +139,98 @@ class LiveSessions:
         self._memory_bytes = memory_bytes
         self._max_sessions = max_sessions
         self._live: OrderedDict[str, LiveSession] = OrderedDict()
+        self._warm: OrderedDict[str, LiveSession] = OrderedDict()
+        """Those of them whose next request can be read as a continuation of the last, least recently used first."""
         self._loading: dict[str, asyncio.Task[LiveSession | None]] = {}
         self._bytes = 0
-        self._used_at: dict[str, float] = {}
-        """When each session that is open was used last, in memory or not."""
+        self.opened = OpenSessions(store, clock)
+        """Those that are open, in memory or not."""
 
     async def start(self) -> None:
         """Learn which sessions are open; those of an earlier run count as used now."""
-        self._used_at = {row.uid: self._clock() for row in await self._store.sessions("session") if row.state == "open"}
+        await self.opened.learn()
 
     @property
     def open(self) -> int:
         """How many sessions are open."""
-        return len(self._used_at)
+        return len(self.opened)
+
+    @property
+    def in_memory(self) -> int:
+        """How many sessions and trajectories this worker has a copy of."""
+        return len(self._live)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what those take."""
+        return self._bytes
 
     def used_at(self, uid: str) -> float | None:
         """When a session was used last, Unix seconds; None for one that is not open."""
-        return self._used_at.get(uid)
+        return self.opened.used_at(uid)
 
     def idle_since(self, since: float) -> list[str]:
         """Sessions not used since, and not at work."""
-        idle = [uid for uid, used_at in self._used_at.items() if used_at < since]
-        return [uid for uid in idle if not ((live := self._live.get(uid)) and live.busy)]
+        return [uid for uid in self.opened.idle_since(since) if not ((live := self._live.get(uid)) and live.busy)]
 
     async def delete(self, uid: str) -> None:
         """End a session. Raises NotFoundError."""
         await self._store.delete(uid)
-        self._used_at.pop(uid, None)
+        self.opened.end(uid)
         self.forget(uid)
 
-    async def create(self, new: NewTrajectory) -> LiveSession:
-        """Make one known. Raises Fault 429 when too many are open, ConflictError when the uid is known."""
+    async def create(self, new: NewTrajectory, *, uid_is_new: bool = False) -> LiveSession:
+        """Make one known. Raises Fault 429 when too many are open, ConflictError when the uid is known.
+
+        `uid_is_new`: nobody else can have it, so nobody else has written to it.
+        """
         if new.kind == "session" and self.open >= self._max_sessions:
             message = f"{self.open} sessions are open, as many as are allowed: end some, or raise --max-sessions"
             raise Fault(429, message, code="too_many_sessions", retry_after_s=5)
         live = LiveSession(await self._store.create(new), ())
+        if uid_is_new:
+            live.stamp = await self._store.stamp(new.uid)
         if new.kind == "session":
-            self._used_at[new.uid] = self._clock()
+            self.opened.open(new.uid)
         return self._keep(live)
 
     async def get(self, uid: str, kind: Kind) -> LiveSession:
-        """The session. Raises NotFoundError for one that is unknown, deleted or of the other kind."""
+        """The session as the store has it now. Raises NotFoundError for one that is unknown, deleted or of the other
+        kind."""
+        stamp = await self._store.stamp(uid)
         live = self._live.get(uid)
-        if live is None:
+        if live is None or live.stamp != stamp:
             live = await self._load(uid)
         else:
             self._live.move_to_end(uid)
         if live is None or live.trajectory.kind != kind or live.trajectory.state == "deleted":
+            if live is not None and live.trajectory.kind == kind == "session":
+                self.opened.heard_ended(uid)
             what = "session" if kind == "session" else "trajectory"
             how = "POST /sessions/create makes one" if kind == "session" else "POST /init_trajectory makes one"
             raise NotFoundError(f"no {what} {uid}", code=f"{what}_unknown", hint=how)
         if kind == "session":
-            self._used_at[uid] = self._clock()
+            self.opened.use(uid)
         return live
+
+    async def refresh(self, live: LiveSession) -> None:
+        """See to it that a session that is in use is as the store has it now."""
+        uid = live.trajectory.uid
+        if live.stamp != await self._store.stamp(uid):
+            await self._load(uid)
 
     def known(self, uid: str) -> LiveSession | None:
         """What memory has of it, without asking the store."""
         return self._live.get(uid)
 
     def forget(self, uid: str) -> None:
-        """Drop the copy: the next use reads the store."""
-        live = self._live.pop(uid, None)
-        if live is not None:
-            self._bytes -= live.counted
+        """Drop the copy, or not trust it while it is at work: the next use reads the store."""
+        live = self._live.get(uid)
+        if live is None:
+            return
+        live.stamp = None
+        if not live.busy:
+            self._drop(live)
 
     def grew(self, live: LiveSession) -> None:
         """A call was put in: drop the least recently used sessions while memory is over its limit."""
@@ -183,6 +238,17 @@ class LiveSessions:
             return
         self._count(live)
         self._shrink()
+        self._keep_warm(live)
+
+    def _keep_warm(self, live: LiveSession) -> None:
+        """Only the sessions that were used last keep their last request's text: it is most of what they take."""
+        uid = live.trajectory.uid
+        self._warm[uid] = live
+        self._warm.move_to_end(uid)
+        if len(self._warm) > WARM_SESSIONS:
+            _, cold = self._warm.popitem(last=False)
+            cold.memo = cold.known = None
+            self._count(cold)
 
     def _count(self, live: LiveSession) -> None:
         now = live.size_bytes
@@ -190,7 +256,13 @@ class LiveSessions:
         live.counted = now
 
     async def _load(self, uid: str) -> LiveSession | None:
-        """From the store, once however many ask."""
+        """From the store as it is after this was asked for; read once for all who ask meanwhile."""
+        running = self._loading.get(uid)
+        if running is not None:  # it may have begun before what this one has to see was written
+            await asyncio.wait((running,))
+            live, running = self._live.get(uid), self._loading.get(uid)
+            if running is None and live is not None and live.stamp == await self._store.stamp(uid):
+                return live
         task = self._loading.get(uid)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._read(uid))
@@ -199,19 +271,38 @@ class LiveSessions:
         return await asyncio.shield(task)
 
     async def _read(self, uid: str) -> LiveSession | None:
-        trajectory = await self._store.find(uid)
-        if trajectory is None:
-            return None
-        return self._keep(LiveSession(trajectory, await self._store.calls(uid)))
+        while True:
+            before = self._live.get(uid)
+            version = before.trajectory.version if before is not None else 0
+            stamp = await self._store.stamp(uid)
+            trajectory = await self._store.find(uid)
+            if trajectory is None:
+                self.forget(uid)
+                return None
+            calls = (await self._store.calls(uid))[: trajectory.calls]
+            if before is None or self._live.get(uid) is not before or trajectory.version < version:
+                # Not known, or dropped meanwhile; or the store was put back to an older state.
+                return self._keep(LiveSession(trajectory, calls, stamp))
+            if before.trajectory.version == version:
+                before.renew(trajectory, calls, stamp)
+                self.grew(before)
+                return before
+            # A call of this worker was committed while others' were being read.
 
     def _keep(self, live: LiveSession) -> LiveSession:
-        uid = live.trajectory.uid
-        self.forget(uid)
-        self._live[uid] = live
+        known = self._live.get(live.trajectory.uid)
+        if known is not None:
+            self._drop(known)
+        self._live[live.trajectory.uid] = live
         live.counted = 0
         self._count(live)
         self._shrink()
         return live
+
+    def _drop(self, live: LiveSession) -> None:
+        del self._live[live.trajectory.uid]
+        self._warm.pop(live.trajectory.uid, None)
+        self._bytes -= live.counted
 
     def _shrink(self) -> None:
         while self._bytes > self._memory_bytes and len(self._live) > 1:
@@ -219,7 +310,13 @@ class LiveSessions:
             if live.busy:
                 self._live.move_to_end(uid)
                 return
-            self.forget(uid)
+            self._drop(live)
+
+
+def _came_next(before: Trajectory, appended: Appended) -> bool:
+    """Whether nobody else wrote between that state and these calls. The first call also fixes the channel."""
+    written = appended.version - before.version
+    return written == len(appended.calls) or (not before.channel_fixed and written == len(appended.calls) + 1)
 
 
 def _at(trajectory: Trajectory, appended: Appended) -> Trajectory:

@@ -1,4 +1,5 @@
-"""kill -9 of the gateway at random under load: what a client has got to its last byte is stored, once.
+"""kill -9 of the gateway, of its workers or its database, at random under load: what a client has got to its last byte
+is stored, once.
 
 The engine is a stub whose replies can be told apart, so the store can be compared with what each client was answered
 and with what the engine was asked.
@@ -16,8 +17,10 @@ from typing import Any
 from tests.campaigns.findings import Findings
 from tests.campaigns.kills.clients import Clients
 from tests.campaigns.kills.numbered_engine import NumberedEngine, number_in
+from tests.campaigns.kills.victims import Victim, victim_of
 from tests.campaigns.ledger import Ledger, read_ledgers
 from tests.contract.gateway_process import GatewayProcess, StubThread
+from tests.real.parts.postgres import Postgres
 from tests.stand_ins.engine_stub import Fault
 
 __all__ = ["run_kills"]
@@ -31,35 +34,54 @@ DRAIN_WITHIN_S = 120
 FLAGS = ("--tokenizer-path", str(NANO), "--pool-max-attempts", "1000", "--upstream-timeout", "30")
 
 
-def run_kills(folder: Path, *, number: int, seed: int) -> Findings:
-    """Kill it `number` times, then let every client finish, and compare. The store is left in `folder`."""
-    findings = Findings("kill -9 of the gateway under load", seed)
+def run_kills(
+    folder: Path,
+    *,
+    number: int,
+    seed: int,
+    what: str = "gateway",
+    workers: int = 1,
+    server: Postgres | None = None,
+) -> Findings:
+    """Kill `what` (see `victims`) `number` times, then let every client finish, and compare.
+
+    The store is left in `folder`; `server`: it is in a schema of its own there.
+    """
+    many = "" if workers == 1 else f" with {workers} workers"
+    findings = Findings(f"kill -9 of the {'gateway' if what == 'gateway' else what + ' of a gateway'}{many}", seed)
     engine = NumberedEngine(NANO)
     stub = StubThread(engine)
     stub.stub.pace_s = PACE_S
+    db = f"sqlite:///{folder / 'gateway.db'}" if server is None else server.url(server.new_schema())
     try:
-        clients = asyncio.run(_Trial(folder / "gateway.db", stub, engine, findings).run(number, random.Random(seed)))
+        trial = _Trial(db, stub, engine, findings, workers)
+        trial.victim = victim_of(what, trial.start, server)
+        clients = asyncio.run(trial.run(number, random.Random(seed)))
     finally:
         stub.close()
-    _compare(folder / "gateway.db", clients)
+    _compare(db, clients)
     return findings
 
 
 class _Trial:
     """One gateway after the other, on one port and one store."""
 
-    def __init__(self, db: Path, stub: StubThread, engine: NumberedEngine, findings: Findings) -> None:
+    victim: Victim
+
+    def __init__(self, db: str, stub: StubThread, engine: NumberedEngine, findings: Findings, workers: int) -> None:
         self._db, self._stub, self._engine, self._findings = db, stub, engine, findings
+        self._workers = workers
         self._gateway: GatewayProcess
 
     async def run(self, kills: int, dice: random.Random) -> Clients:
-        self._gateway = await asyncio.to_thread(self._start, 0)
+        self._gateway = await asyncio.to_thread(self.start, 0)
         try:
             clients = Clients(
                 self._gateway.url,
                 self._engine,
                 self._findings,
                 delay=lambda after_s: self._stub.stub.faults.append(Fault("slow", after=after_s)),
+                moves=self._workers > 1,
             )
             makers = [asyncio.create_task(work) for work in _makers(clients, dice)]
             trainers = [asyncio.create_task(work) for work in _trainers(clients, dice)]
@@ -86,15 +108,15 @@ class _Trial:
             while waits and len(clients.answered) == told:  # mostly it is to have answered something
                 _raise_failed(tasks)
                 await asyncio.sleep(0.01)
-            clients.up.clear()
-            await asyncio.to_thread(self._gateway.kill)
+            self._gateway = await self.victim.kill(self._gateway, clients, dice)
             self._findings.count("kills")
-            self._gateway = await asyncio.to_thread(self._start, self._gateway.port)
         clients.runs += 1
         clients.up.set()
 
-    def _start(self, port: int) -> GatewayProcess:
-        return GatewayProcess(self._stub, self._db, *FLAGS, "--port", str(port))
+    def start(self, port: int) -> GatewayProcess:
+        """A gateway over the store, when it is ready."""
+        flags = [*FLAGS, "--port", str(port), "--workers", str(self._workers), "--db", self._db]
+        return GatewayProcess(self._stub, Path("unused"), *flags)
 
 
 def _makers(clients: Clients, dice: random.Random) -> list[Coroutine[Any, Any, None]]:
@@ -119,7 +141,7 @@ def _raise_failed(tasks: list[asyncio.Task[None]]) -> None:
             task.result()
 
 
-def _compare(db: Path, clients: Clients) -> None:
+def _compare(db: str, clients: Clients) -> None:
     """The store with what clients were answered and the engine was asked."""
     findings, engine = clients.findings, clients.engine
     uids = list(dict.fromkeys(answered.uid for answered in clients.answered))
@@ -164,6 +186,9 @@ def _numbers(ledger: Ledger, engine: NumberedEngine, findings: Findings) -> list
             call.logprobs is not None and len(call.logprobs) == len(call.completion), f"{ledger.uid}: logprobs"
         )
         findings.check(choice == call.record.choice, f"{ledger.uid}: call {call.seq} is choice {choice}")
+        # Each turn goes on from the reply before it, whichever worker has that: a copy that is behind would branch.
+        findings.check(call.record.verdict != "branch", f"{ledger.uid}: call {call.seq} is a branch")
+        findings.count("of these, exact continuations", int(call.record.verdict == "exact"))
         found.append((number, choice))
     return found
 
@@ -172,7 +197,7 @@ def _once(clients: Clients, of_tag: dict[str, set[int]]) -> int:
     return sum(of_tag.get(answered.tag) == {answered.number} for answered in clients.answered)
 
 
-def _compare_steps(db: Path, clients: Clients) -> None:
+def _compare_steps(db: str, clients: Clients) -> None:
     findings = clients.findings
     uids = list(dict.fromkeys(uid for uid, _ in clients.submitted))
     found: Counter[tuple[str, int]] = Counter()

@@ -42,6 +42,8 @@ class Clients:
     findings: Findings
     delay: Callable[[float], None]
     """Make the engine slow for one request, for so many seconds."""
+    moves: bool = False
+    """Each request goes over a connection of its own, so to any worker."""
     up: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when nothing new is begun."""
@@ -164,6 +166,7 @@ class Clients:
             texts = await self._said(http, path, body, headers)
             if texts is not None:
                 break
+            await asyncio.sleep(0.05)  # nobody may be listening for a while
             attempt, lost = attempt + 1, lost + 1
             self.findings.count("calls asked again after a lost connection")
         numbers = [number_in(text) for text in texts]
@@ -206,6 +209,7 @@ class Clients:
             try:
                 reply = await http.post(path, json=body)
             except httpx.TransportError:
+                await asyncio.sleep(0.01)
                 continue
             if reply.status_code == 200 or reply.status_code in allowed:
                 return dict(reply.json())
@@ -215,7 +219,8 @@ class Clients:
             await asyncio.sleep(0.05)
 
     def _http(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=ASK_WITHIN_S, trust_env=False)
+        kept = httpx.Limits(max_keepalive_connections=0 if self.moves else None)
+        return httpx.AsyncClient(base_url=self.url, timeout=ASK_WITHIN_S, trust_env=False, limits=kept)
 
 
 async def _read(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import socket
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from moorage.errors import ConflictError, FailedError, MoorageError, PortTaken, 
 from moorage.gateway.log import Log
 from moorage.gateway.settings import Settings
 from moorage.gateway.workers import peers as peers_module
+from moorage.gateway.workers.folder import NEW_S, PREFIX, sockets_folder
 from moorage.gateway.workers.pauses import LONGEST_S, pause_s
 from moorage.gateway.workers.peers import Peers
 from moorage.gateway.workers.port import bind_alone, hold_port, join_port
@@ -85,6 +89,23 @@ def test_a_port_that_is_held_is_joined_and_taken_for_all_others() -> None:
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
     with bind_alone("127.0.0.1", port):
         pass
+
+
+def test_folders_that_killed_parents_left_go_and_those_in_use_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = Path(tempfile.mkdtemp(prefix=PREFIX))
+    (left / "0").touch()
+    long_ago = time.time() - 2 * NEW_S
+    with sockets_folder() as used:
+        young = Path(tempfile.mkdtemp(prefix=PREFIX))
+        for folder in (left, used):
+            os.utime(folder, (long_ago, long_ago))
+        with sockets_folder() as other:
+            assert sorted(tmp_path.iterdir()) == sorted([used, young, other])
+            assert other.stat().st_mode & 0o777 == 0o700
+    assert list(tmp_path.iterdir()) == [young]
 
 
 def run_peers(folder: Path, scenario: Any, count: int = 3) -> io.StringIO:
