@@ -85,8 +85,17 @@ class GatewayProcess:
     """`moor gateway` on a free port. `url` is where it answers; `whom`: the flags that name engines, else the stub."""
 
     def __init__(
-        self, stub: StubThread, db: Path, *flags: str, whom: Sequence[str] = (), until_ready: bool = True
+        self,
+        stub: StubThread,
+        db: Path,
+        *flags: str,
+        whom: Sequence[str] = (),
+        until_ready: bool = True,
+        prefix: Sequence[str] = (),
+        address: str = "127.0.0.1",
     ) -> None:
+        """`prefix`: words before the command, which run it elsewhere; `address`: where it answers then."""
+        self._address = address
         self.stub = stub
         self.db = db
         self.said: list[str] = []
@@ -94,7 +103,7 @@ class GatewayProcess:
         asked = whom or ("--upstream", stub.url)
         words = ["gateway", "--port", "0", *asked, "--db", f"sqlite:///{db}", "--json", *flags]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "moorage.cli.main", *words],
+            [*prefix, sys.executable, "-m", "moorage.cli.main", *words],
             env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -163,7 +172,7 @@ class GatewayProcess:
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
                 if event.get("event") == "listening":
-                    return f"http://127.0.0.1:{event['port']}"
+                    return f"http://{self._address}:{event['port']}"
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ def test_every_reason_is_in_the_table_and_no_other() -> None:
 
 def test_the_codes_of_the_faults_exist() -> None:
     named = {code for row in table_rows(section(PAGE, "Faults")) for code in codes(row[1])}
-    layers = [ROOT / "moorage" / layer for layer in ("gateway", "engines", "pool")]
+    layers = [ROOT / "moorage" / layer for layer in ("gateway", "engines", "pool", "rewards", "traces")]
     source = "".join(file.read_text(encoding="utf-8") for layer in layers for file in sorted(layer.rglob("*.py")))
     written = set(re.findall(r'code ?= ?"([a-z_]+)"', source))
     made_of_a_kind = {"session_unknown", "trajectory_unknown"}

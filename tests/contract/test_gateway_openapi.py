@@ -24,8 +24,9 @@ DECLARED = [
     if status.isdigit()
 ]
 SHOWN_ELSEWHERE = {
-    ("compute_reward", 200),  # there is no reward function to configure yet
+    *(("compute_reward", status) for status in (200, 404, 409, 500, 502, 504)),  # test_gateway_rewards.py
     ("ready", 503),  # test_gateway_steps.py: a gateway that is not ready
+    *((name, 406) for name in ("lease", "pool_steps", "pool_trajectories")),  # test_gateway_pool_tables.py
 }
 Answers = dict[tuple[str, int], requests.Response]
 
@@ -51,9 +52,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
         _collect(found, gateway, _wrong(gateway))
         _collect(found, gateway, _unknown())
         _collect(found, gateway, _conflicting(gateway))
-        found["session_chat", 409], found["session_complete_text", 409] = _ended_in_flight(gateway)
+        found |= _ended_in_flight(gateway)
         moods.mood = "no tokenizer"
-        _collect(found, gateway, {"session_render": _good(gateway)["session_render"]})
+        _collect(found, gateway, {name: call for name, call in _good(gateway).items() if (name, 501) in DECLARED})
+        moods.mood = "well"
         calls = {name: call for name, call in _good(gateway).items() if (name, 504) in DECLARED}
         _collect_from_bad_engine(found, gateway, moods, calls)
         while (reply := gateway.post("/sessions/create")).status_code == 200:
@@ -110,7 +112,10 @@ def _ask(gateway: GatewayProcess, call: Call) -> requests.Response:
 def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
     """What each operation answers with 200 while all is well."""
     one, other = _sessions(gateway, 2) if create else (_open_session(gateway),) * 2
-    under_base_url, completing = {}, init(gateway) if create else {"path": "/t/p", "trajectory_uid": "t"}
+    under_base_url, completing = (
+        _dialects("/v1", "") | _dialects(f"/{one}/v1", "_in_session"),
+        init(gateway) if create else {"path": "/t/p", "trajectory_uid": "t"},
+    )
     for suffix, version in (("", ""), ("_v1", "/v1")):
         path = (init(gateway)["path"] if create else _open_trajectory(gateway)) + version
         under_base_url |= {
@@ -118,9 +123,13 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
             f"trajectory_chat{suffix}": Call("POST", f"{path}/chat/completions", chat()),
             f"trajectory_complete_text{suffix}": Call("POST", f"{path}/completions", {"prompt": [4, 5]}),
             f"trajectory_models{suffix}": Call("GET", f"{path}/models"),
+            **_dialects(path, f"_in_trajectory{suffix}"),
             f"complete_this_trajectory{suffix}": Call("POST", f"{path}/complete_trajectory", {"reward": 1}),
         }
     leases = _leases(gateway) if create else ["a", "b"]
+    marked = fresh()
+    if create:
+        submit(gateway, step(marked))
     return {
         "chat": Call("POST", "/v1/chat/completions", chat()),
         "complete_text": Call("POST", "/v1/completions", {"prompt": "a"}),
@@ -140,9 +149,13 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
         "submit_steps": Call("POST", "/submit_steps", {"steps": [step(fresh())]}),
         "generate": Call("POST", "/generate", {"messages": SAID, "trajectory_uid": fresh(), "prompt_uid": "p"}),
         "compute_reward": Call("POST", "/compute_reward", {"messages": SAID}),
+        "set_reward": Call("POST", "/pool/rewards", {"trajectory_uid": completing["trajectory_uid"], "reward": 2}),
+        "rewards": Call("GET", f"/pool/rewards?trajectory_uid={completing['trajectory_uid']}"),
         "lease": Call("POST", "/pool/lease", {"max_groups": 9}),
         "ack": Call("POST", "/pool/ack", {"lease_ids": leases[:1]}),
         "nack": Call("POST", "/pool/nack", {"lease_ids": leases[1:]}),
+        "mark": Call("POST", "/pool/marks", {"trajectory_uid": marked, "step_index": 0, "marks": {"good": True}}),
+        "retain": Call("POST", "/pool/retain", {"older_than_s": 86400}),
         "pool_stats": Call("GET", "/pool/stats"),
         "pool_steps": Call("GET", "/pool/steps"),
         "pool_trajectories": Call("GET", "/pool/trajectories"),
@@ -152,9 +165,22 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
         "servers": Call("GET", "/servers"),
         "setup": Call("POST", "/setup", {"servers": [{"base_url": gateway.stub.url, "server_type": "vllm"}]}),
         "metrics": Call("GET", "/metrics"),
+        "pause": Call("POST", "/pause"),
+        "read_pause": Call("GET", "/pause"),
+        "resume": Call("POST", "/resume"),
+        "set_weights": Call("POST", "/weights", {"version": 7}),
+        "read_weights": Call("GET", "/weights"),
         "docs": Call("GET", "/docs"),
         "docs_file": Call("GET", "/docs/swagger-ui.css"),
         "openapi": Call("GET", "/openapi.json"),
+    }
+
+
+def _dialects(path: str, suffix: str) -> dict[str, Call]:
+    return {
+        f"message{suffix}": Call("POST", f"{path}/messages", {"messages": SAID, "max_tokens": 5}),
+        f"count_tokens{suffix}": Call("POST", f"{path}/messages/count_tokens", {"messages": SAID}),
+        f"response{suffix}": Call("POST", f"{path}/responses", {"input": "a"}),
     }
 
 
@@ -182,12 +208,18 @@ def _wrong(gateway: GatewayProcess) -> dict[str, Call]:
         calls[number] = _good(gateway)[number]._replace(body={})
     return {
         **calls,
+        "set_reward": Call("POST", "/pool/rewards", {}),
+        "rewards": Call("GET", "/pool/rewards"),
         "lease": Call("POST", "/pool/lease", {"n_rollouts": 0}),
+        "mark": Call("POST", "/pool/marks", {}),
+        "retain": Call("POST", "/pool/retain", {}),
         "init_trajectory": Call("POST", "/init_trajectory", {"metadata": 3}),
         "pool_stats": Call("GET", "/pool/stats?n_rollouts=0"),
         "pool_steps": Call("GET", "/pool/steps?cursor=none"),
         "pool_trajectories": Call("GET", "/pool/trajectories?limit=0"),
         "pool_events": Call("GET", "/pool/events?cursor=x"),
+        "pause": Call("POST", "/pause", {"wait_s": -1}),
+        "set_weights": Call("POST", "/weights", {"version": -1}),
     }
 
 
@@ -196,9 +228,12 @@ def _unknown() -> dict[str, Call]:
     calls = {}
     for method, path, operation in operations():
         if "{" in path:
-            body = {"messages": SAID, "prompt": [1]} if "completions" in path else {}
+            model_call = any(word in path for word in ("completions", "messages", "responses"))
+            body = {"messages": SAID, "prompt": [1], "input": "a"} if model_call else {}
             place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", file="none.js")
             calls[operation["operationId"]] = Call(method, place, body if method == "POST" else None)
+    for name, call in _dialects("/v1", "").items():
+        calls[name] = call._replace(body={**call.body, "model": "nobody"})
     for name, path in (("chat", "/v1/chat/completions"), ("complete_text", "/v1/completions")):
         calls[name] = Call("POST", path, {"messages": SAID, "prompt": "a", "model": "nobody"})
     return {
@@ -207,6 +242,9 @@ def _unknown() -> dict[str, Call]:
         "create_session": Call("POST", "/sessions/create", {"base_url": "http://127.0.0.1:1"}),
         "ack": Call("POST", "/pool/ack", {"lease_ids": ["none"]}),
         "nack": Call("POST", "/pool/nack", {"lease_ids": ["none"]}),
+        "mark": Call("POST", "/pool/marks", {"trajectory_uid": fresh(), "step_index": 0, "marks": {"good": True}}),
+        "set_reward": Call("POST", "/pool/rewards", {"trajectory_uid": fresh(), "reward": 1}),
+        "rewards": Call("GET", f"/pool/rewards?trajectory_uid={fresh()}"),
     }
 
 
@@ -219,7 +257,7 @@ def _conflicting(gateway: GatewayProcess) -> dict[str, Call]:
     for method, path, operation in operations():
         if "{trajectory_uid}" in path and method == "POST":
             place = path.format(trajectory_uid=done["trajectory_uid"], prompt_uid="p")
-            body = {"messages": SAID, "prompt": [1], "channel": "other"}
+            body = {"input": "a"} if "responses" in path else {"messages": SAID, "prompt": [1], "channel": "other"}
             calls[operation["operationId"]] = Call(method, place, body)
     acked, nacked = _leases(gateway)
     gateway.post("/pool/ack", {"lease_ids": [acked]})
@@ -229,13 +267,21 @@ def _conflicting(gateway: GatewayProcess) -> dict[str, Call]:
         "submit_steps": Call("POST", "/submit_steps", {"steps": [step(done["trajectory_uid"], reward=7)]}),
         "ack": Call("POST", "/pool/ack", {"lease_ids": [nacked]}),
         "nack": Call("POST", "/pool/nack", {"lease_ids": [acked]}),
+        "set_reward": Call("POST", "/pool/rewards", {"trajectory_uid": init(gateway)["trajectory_uid"], "reward": 1}),
+        "set_weights": Call("POST", "/weights", {"version": 6}),
     }
 
 
-def _ended_in_flight(gateway: GatewayProcess) -> list[requests.Response]:
+def _ended_in_flight(gateway: GatewayProcess) -> Answers:
     """Calls of a session that was deleted before its engine answered."""
-    replies = []
-    for path, body in (("/v1/chat/completions", chat()), ("/v1/completions", {"prompt": [4, 5]})):
+    replies: Answers = {}
+    calls = {
+        "session_chat": ("/v1/chat/completions", chat()),
+        "session_complete_text": ("/v1/completions", {"prompt": [4, 5]}),
+        "message_in_session": ("/v1/messages", {"messages": SAID}),
+        "response_in_session": ("/v1/responses", {"input": "a"}),
+    }
+    for name, (path, body) in calls.items():
         [uid] = _sessions(gateway, 1)
         before = len(gateway.stub.requests)
         gateway.stub.spoil(Fault("slow", after=0.7))
@@ -243,7 +289,7 @@ def _ended_in_flight(gateway: GatewayProcess) -> list[requests.Response]:
             asked = pool.submit(gateway.post, f"/{uid}{path}", body)
             wait_until(lambda seen=before: len(gateway.stub.requests) > seen)  # type: ignore[misc]
             gateway.delete(f"/{uid}")
-            replies.append(asked.result())
+            replies[name, 409] = asked.result()
     return replies
 
 

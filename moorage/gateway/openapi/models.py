@@ -20,11 +20,22 @@ def paths() -> dict[str, Any]:
         problem=False,
         reply=json_of("The models.", ref("ModelList")),
     )
+    scored = operation(
+        "How likely a prompt's tokens are",
+        name="score_prompt",
+        tag="models",
+        problem=False,
+        reply=json_of("Row 0 is empty, and null: nothing precedes it.", ref("PromptLogprobs")),
+        body="LogprobsBody",
+        faults=(400, 404, 501, *ENGINE_FAULTS),
+        relays=True,
+    )
     return {
         "/v1/chat/completions": {"post": _passed("A chat completion", "chat")},
         "/v1/completions": {"post": _passed("A text completion", "complete_text")},
         "/v1/embeddings": {"post": _passed("Embeddings", "embed")},
         "/v1/models": {"get": listed},
+        "/v1/logprobs": {"post": scored},
     }
 
 

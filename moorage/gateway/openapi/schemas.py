@@ -8,6 +8,7 @@ import msgspec
 
 from moorage.gateway.openapi.operation import ref
 from moorage.gateway.routes.control import PauseBody, WeightsBody
+from moorage.gateway.routes.logprobs import LogprobsBody
 from moorage.gateway.routes.pool import AckBody, LeaseBody, NackBody
 from moorage.gateway.routes.pool_marks import MarksBody
 from moorage.gateway.routes.pool_retention import RetainBody
@@ -21,7 +22,7 @@ from moorage.pool.contract import Step
 __all__ = ["schemas"]
 
 BODIES = (
-    *(ChatAsk, CompletionAsk),
+    *(ChatAsk, CompletionAsk, LogprobsBody),
     *(CreateBody, InitBody, RegisterBody, CompleteBody),
     *(GenerateBody, StepsBody, RewardBody, GivenBody),
     *(LeaseBody, AckBody, NackBody),
@@ -120,6 +121,12 @@ def _session_replies() -> dict[str, Any]:
         "SessionList": _object(sessions=_array(row)),
         "SessionDeleted": _object(status={"const": "deleted"}, uuid=TEXT),
         "Nodes": _object(nodes=_array(node)),
+        "PromptLogprobs": _object(
+            prompt_tokens=ids,
+            prompt_topk_token_ids=_array(ids),
+            prompt_topk_logprobs=_array(_array(NUMBER)),
+            prompt_logprobs=_array(_or_null(NUMBER)),
+        ),
         "Rendered": _object(prompt_text=TEXT, token_ids=ids, num_tokens=COUNT),
     }
 

@@ -91,6 +91,17 @@ def _called(one: dict[str, Any]) -> dict[str, Any]:
                 **called,
             )
         },
+        "/{uuid}/v1/logprobs": {
+            "post": _of(
+                "How likely a prompt's tokens are; nothing changes",
+                "session_score_prompt",
+                json_of("Row 0 is empty, and null: nothing precedes it.", ref("PromptLogprobs")),
+                body="LogprobsBody",
+                parameters=(one,),
+                faults=(400, 404, 501, *ENGINE_FAULTS),
+                relays=True,
+            )
+        },
         "/{uuid}/v1/models": {
             "get": _of(
                 "The session's model",
