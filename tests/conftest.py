@@ -25,10 +25,11 @@ from tests.real.parts.absence import MARK, PartMissing, count_missing, real_is_r
 from tests.real.parts.container_image import TAO_ARCHS, TaoImage, load_tao_image, programs_on_path, unload
 from tests.real.parts.docker_engine import DockerEngine, find_engine, private_engine
 from tests.real.parts.kubernetes_build import ensure_programs
+from tests.real.parts.postgres import Postgres, postgres_server
 from tests.real.parts.vllm_engine import serving_nano
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "vllm")
+REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "postgres", "vllm")
 VLLM = pytest.StashKey[Path | str]()
 """The engine's Python, or why there is none."""
 
@@ -224,6 +225,16 @@ def docker_engine() -> Iterator[DockerEngine]:
                 yield engine
         except PartMissing as missing:
             require_real(str(missing))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of this run alone. Tests that use it carry the mark `postgres`."""
+    try:
+        with postgres_server() as server:
+            yield server
+    except PartMissing as missing:
+        require_real(str(missing))
 
 
 @pytest.fixture(scope="session")

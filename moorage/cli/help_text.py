@@ -11,7 +11,7 @@ import importlib
 from pathlib import Path
 
 from moorage.catalog.locations import Fault, read_text
-from moorage.cli.main import VERBS
+from moorage.cli.main import SUBVERBS, VERBS
 from moorage.cli.parser import Parser
 
 DOCUMENT = "docs/cli.md"
@@ -22,7 +22,7 @@ COLUMNS = 100
 
 def help_of(verb: str) -> str:
     """What `moor VERB --help` prints in a terminal of 100 columns."""
-    module = importlib.import_module(f"moorage.cli.verbs.{verb}")
+    module = importlib.import_module(f"moorage.cli.verbs.{verb.replace(' ', '_')}")
     parser = Parser(verb, module.SUMMARY)
     parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=COLUMNS)
     module.add_arguments(parser)
@@ -31,7 +31,8 @@ def help_of(verb: str) -> str:
 
 def help_section() -> str:
     """Every verb with its help, as Markdown."""
-    return "\n".join(f"### moor {verb}\n\n```text\n{help_of(verb)}```\n" for verb in VERBS)
+    sections = [("###", verb) for verb in VERBS] + [("####", verb) for verb in sorted(SUBVERBS)]
+    return "\n".join(f"{level} moor {verb}\n\n```text\n{help_of(verb)}```\n" for level, verb in sections)
 
 
 def help_faults(root: Path) -> list[Fault]:

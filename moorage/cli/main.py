@@ -33,11 +33,20 @@ VERBS = {
     "archs": "what can be launched",
     "image": "the container image of an arch",
     "gateway": "one address in front of engines, which records every token",
+    "trace": "what a gateway recorded: look at it, verify it, replay it",
+    "pool": "look at a pool, follow it, write it to a file, let old ones go",
+    "rewards": "reward functions that a gateway can offer",
     "engine": "the Python environment of an engine",
+    "template": "what a model's chat template does to sessions",
     "quickstart": "start a tiny model, ask it something, stop it",
 }
 
-PLATFORMLESS = frozenset({"validate", "archs", "image", "engine", "gateway", "quickstart"})
+SUBVERBS = frozenset({"gateway keys"})
+"""Two words that are a verb of their own, in a file of that name."""
+
+PLATFORMLESS = frozenset(
+    ("validate", "archs", "image", "engine", "gateway", "pool", "rewards", "trace", "quickstart", "template")
+)
 """Verbs that have no platform."""
 
 
@@ -80,6 +89,8 @@ def _run(words: list[str], out: Output) -> int:
         out.help(f"moor {__version__}")
         return 0
     verb, (words, extra) = words[0], split_extra(words[1:])
+    if words and f"{verb} {words[0]}" in SUBVERBS:
+        verb, words = f"{verb} {words[0]}", words[1:]
     module = _verb_module(verb)
     parser = Parser(verb, module.SUMMARY)
     module.add_arguments(parser)
@@ -98,13 +109,13 @@ def _run(words: list[str], out: Output) -> int:
 
 
 def _verb_module(verb: str) -> ModuleType:
-    if verb not in VERBS:
+    if verb not in VERBS and verb not in SUBVERBS:
         raise UsageError(
             f"unknown verb {verb!r}: the verbs are {', '.join(VERBS)}",
             code="unknown_verb",
             hint=nearest(verb, VERBS) or "moor --help",
         )
-    return importlib.import_module(f"moorage.cli.verbs.{verb}")
+    return importlib.import_module(f"moorage.cli.verbs.{verb.replace(' ', '_')}")
 
 
 def _overview() -> str:

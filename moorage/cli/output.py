@@ -108,7 +108,8 @@ class Output:
 
     def _say(self, event: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            print(json.dumps(event), file=self._stderr, flush=True)
+            # In one piece: other processes of the same command write there too.
+            print(json.dumps(event) + "\n", end="", file=self._stderr, flush=True)
 
 
 def _told(fault: MoorageError) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from moorage.errors import MoorageError
-from moorage.gateway.http.request import Request
+from moorage.gateway.auth.key_text import without_keys
+
+if TYPE_CHECKING:
+    from moorage.gateway.http.request import Request
 
 __all__ = ["Log"]
 
@@ -18,9 +21,11 @@ __all__ = ["Log"]
 class Log:
     """Where the gateway says what happens. `access`: a line for every request, off unless asked for."""
 
-    def __init__(self, out: IO[str] | None = None, *, access: bool = False) -> None:
+    def __init__(self, out: IO[str] | None = None, *, access: bool = False, worker: int | None = None) -> None:
+        """`worker`: stands in every line; None: there is only one."""
         self._out = out if out is not None else sys.stderr
         self._access = access
+        self._who = {} if worker is None else {"worker": worker}
 
     def info(self, event: str, **fields: Any) -> None:
         """Something that happened."""
@@ -47,6 +52,6 @@ class Log:
 
     def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = msgspec.json.encode({"at": at, "level": level, "event": event, **fields}, enc_hook=str)
-        self._out.write(line.decode() + "\n")
+        line = msgspec.json.encode({"at": at, "level": level, "event": event, **self._who, **fields}, enc_hook=str)
+        self._out.write(without_keys(line).decode() + "\n")
         self._out.flush()

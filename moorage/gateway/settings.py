@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from moorage.capture.call import Mode
+
+if TYPE_CHECKING:
+    from moorage.rewards.configured import Configured
 
 __all__ = ["Settings"]
 
@@ -17,7 +21,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8100
     db: str
-    """`sqlite:///FILE`."""
+    """`sqlite:///FILE` or `postgresql://…`; it may hold a password, so it is not shown."""
     mode: Mode | None = None
     """None: exact where a tokenizer is at hand, else passthrough."""
     tokenizer_path: Path | None = None
@@ -30,6 +34,10 @@ class Settings:
     upstream_timeout_s: float = 600.0
     """Seconds without any byte from the upstream; of a call that is not streamed, the whole generation."""
     pool_max_attempts: int = 5
+    retain_age_s: float | None = None
+    """What is done and was untouched for longer goes; None: never for its age."""
+    retain_bytes: int | None = None
+    """The oldest that is done goes until the store holds no more; None: never for its size."""
     compat_claw: bool = False
     """Claw-R1's leniency: unknown trajectories are accepted."""
     full_reply: bool = False
@@ -40,8 +48,26 @@ class Settings:
     """An idle session ends after this; None: never."""
     max_sessions: int = 100_000
     """Open ones; more are refused with 429."""
+    max_concurrency: int | None = None
+    """Model calls under way at once; more are refused with 429. None: as many as come."""
     max_body_bytes: int = 64 * 1024 * 1024
+    max_connections: int = 20_000
+    """Open at once; more are refused with 503."""
+    client_timeout_s: float = 30.0
+    """A request's head has so long to come, a body and the reading of a reply so long to go on."""
+    idle_timeout_s: float = 75.0
+    """A connection without a request is closed after it."""
+    drain_s: float = 30.0
+    """Requests in flight have this long to end when the gateway is told to stop."""
     memory_bytes: int = 512 * 1024 * 1024
     """About what sessions may take in memory; older ones are read from the store again."""
-    reward: str | None = None
+    rewards: tuple[Configured, ...] = ()
+    """Of `/compute_reward`, the default first."""
+    allow_dummy: bool = False
+    """Engines without token ids may be recorded, with placeholders that are marked."""
     access_log: bool = False
+    auth: Literal["auto", "keys", "none"] = "auto"
+    """auto: keys, but on loopback."""
+    tls_cert: Path | None = None
+    """PEM, the whole chain; None: plain HTTP."""
+    tls_key: Path | None = None

@@ -85,7 +85,7 @@ def reward_frozen(uid: str) -> ConflictError:
 
 
 def unknown_key(key_id: str) -> NotFoundError:
-    return NotFoundError(f"no key is called {key_id!r}", code="unknown_key")
+    return NotFoundError(f"no key is called {key_id!r}", code="unknown_key", next=["moor gateway keys list"])
 
 
 def key_taken(key_id: str) -> ConflictError:

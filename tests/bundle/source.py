@@ -27,8 +27,12 @@ def variables_read(*folders: str) -> set[str]:
     return found - COMMON_VARIABLES
 
 
-SERVED = tuple(f"moorage/{folder}" for folder in ("capture", "engines", "pool", "gateway"))
+SERVED = tuple(
+    f"moorage/{folder}/" for folder in ("capture", "engines", "pool", "rewards", "gateway", "traces/replaying")
+)
 """Folders whose errors are told over HTTP."""
+LIBRARY = "moorage/client/"
+"""Whose errors are raised in the program that imports it, and told by no command."""
 
 
 def error_codes(*, served: bool) -> dict[str, set[int]]:
@@ -37,8 +41,8 @@ def error_codes(*, served: bool) -> dict[str, set[int]]:
     `served`: those that the gateway tells over HTTP, else those of commands.
     """
     found: dict[str, set[int]] = {}
-    folders = [str(path.relative_to(ROOT)) for path in (ROOT / "moorage").iterdir()]
-    for node in _nodes(*(folder for folder in folders if (folder in SERVED) == served)):
+    names = [str(path.relative_to(ROOT)) for path in (ROOT / "moorage").rglob("*.py")]
+    for node in _nodes(*(name for name in names if name.startswith(SERVED) == served and not name.startswith(LIBRARY))):
         for code, name in _codes_in(node):
             error = getattr(errors, name, None) if name in errors.__all__ else None
             found.setdefault(code, set()).update({error.exit_status} if error else set())

@@ -12,13 +12,13 @@ from pathlib import Path
 from tests.campaigns.findings import Findings
 from tests.campaigns.kills.victims import VICTIMS
 
-NUMBERS = {"conversations": 200, "kills": 20}
+NUMBERS = {"conversations": 200, "kills": 20, "flapping": 1000}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
     parser.add_argument("campaign", choices=NUMBERS)
-    parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20)")
+    parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20, flapping 1000)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what a table shows, to do it again")
     parser.add_argument("--engine", metavar="URL", help="conversations: a vLLM that serves models/nano already")
     parser.add_argument("--what", choices=VICTIMS, default="gateway", help="kills: what is killed")
@@ -52,6 +52,11 @@ def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
                 workers=options.workers,
                 server=server,
             )
+    if options.campaign == "flapping":
+        from tests.campaigns.flapping.campaign import run_flapping
+
+        nano = Path(__file__).resolve().parents[2] / "models" / "nano"
+        return run_flapping(folder, number=number, seed=options.seed, nano=nano)
     from tests.campaigns.conversations.campaign import run_conversations
     from tests.campaigns.conversations.engine import running_engine
 

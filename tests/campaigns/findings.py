@@ -18,6 +18,8 @@ class Findings:
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    """Figures that one number each does not tell, as text."""
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to a figure; 0 shows it although nothing was found."""
@@ -38,6 +40,7 @@ class Findings:
         width = max((len(what) for what in self.counts), default=0)
         lines = [f"{self.title}, seed {self.seed}", ""]
         lines += [f"  {what.ljust(width)}  {number:>8}" for what, number in self.counts.items()]
+        lines += [line for table in self.tables for line in ("", table)]
         lines += ["", f"faults: {len(self.faults)}", *(f"  {fault}" for fault in self.faults[:SHOWN_FAULTS])]
         if len(self.faults) > SHOWN_FAULTS:
             lines.append(f"  and {len(self.faults) - SHOWN_FAULTS} more")

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from moorage.engines.parsing.names import REASONING_PARSERS, TOOL_PARSERS
-from moorage.engines.parsing.process import ParserProcess
+from moorage.engines.parsing.process import Asked, ParserProcess
 from moorage.engines.tokenizer_files import load_tokenizer
 
 pytestmark = pytest.mark.vllm
@@ -38,10 +38,10 @@ def split(vllm_python, nano):
 
         def parse(text, *, tool="hermes", reasoning="qwen3", with_ids=True, **settings):
             ids = tokenizer.encode(text + "<|im_end|>") if with_ids else None
-            return runner.run(
-                process.parse(text, tool_parser=tool, reasoning_parser=reasoning, tools=TOOLS, ids=ids, **settings)
-            )
+            asked = Asked(tool_parser=tool, reasoning_parser=reasoning, tools=TOOLS, **settings)
+            return runner.run(process.parse(text, asked=asked, ids=ids))
 
+        parse.process = process
         yield parse
         runner.run(process.close())
 
@@ -113,8 +113,8 @@ def test_special_tokens_never_reach_the_content(split):
 def test_a_parser_that_the_tokenizer_cannot_do_is_told_with_the_text(split):
     """DeepSeek's parser asks for tokens that nano does not have; the next text is parsed all the same."""
     parsed = split("Hello", tool="deepseek_v3", reasoning=None)
-    assert parsed.content == "Hello"
-    assert parsed.error
+    assert (parsed.content, parsed.tool_calls) == ("Hello", [])
+    assert "start/end tokens" in split.process.fault("tool", "deepseek_v3")
     assert split(CALL, reasoning=None).tool_calls
 
 

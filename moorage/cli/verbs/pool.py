@@ -210,7 +210,8 @@ def _source(args: argparse.Namespace, plane: Plane, out: Output) -> Source:
     key = plane.environ.get(args.key_env or DEFAULT_KEY)
     if args.key_env and not key:
         raise PreflightError(f"the variable {args.key_env} is not set", code="api_key_missing")
-    return OverHttp(args.url or DEFAULT_URL, key or None, say=out.talk)
+    trusted = plane.environ.get("REQUESTS_CA_BUNDLE") or plane.environ.get("SSL_CERT_FILE")
+    return OverHttp(args.url or DEFAULT_URL, key or None, trusted=trusted, say=out.talk)
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:

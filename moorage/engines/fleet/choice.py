@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol, TypeVar
 
 __all__ = ["Candidate", "for_request", "for_session", "serves"]
@@ -57,15 +57,19 @@ def for_request(
     home: str | None = None,
     pinned: bool = False,
     failed: Collection[str] = (),
+    spared: Collection[str] = (),
+    load: Callable[[One], float] = lambda one: one.load,
 ) -> One | None:
     """Where a request goes; None: nowhere now.
 
     `home`: the URL where its session lives; with `pinned` it goes nowhere else. `failed`: URLs where this very request
-    failed before: another one is better, but the only one is tried again.
+    failed before, `spared`: those that failed many: another one is better, but the only one is asked. `load`: by what
+    the least loaded is told.
     """
     at_home = next((one for one in candidates if one.url == home and one.keeps_old), None)
-    if pinned or (at_home is not None and at_home.url not in failed):
+    if pinned or (at_home is not None and at_home.url not in failed and at_home.url not in spared):
         return at_home
     fitting = [one for one in candidates if one.takes_new and serves(one, model)]
     untried = [one for one in fitting if one.url not in failed]
-    return min(untried or fitting, key=lambda one: (one.load, one.sessions), default=at_home)
+    calm = [one for one in untried if one.url not in spared] if spared else untried
+    return min(calm or untried or fitting, key=lambda one: (load(one), one.sessions), default=at_home)

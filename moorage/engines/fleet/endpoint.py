@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
+from moorage.engines.fleet.server_types import ServerType
+from moorage.engines.openai.azure import key_header
+from moorage.engines.reasoning.apply import apply
+from moorage.engines.reasoning.config import ReasoningConfig
+from moorage.engines.reasoning.providers import provider_of
 from moorage.engines.wire.origin import Origin
 from moorage.errors import PreflightError
 
-__all__ = ["SERVER_TYPES", "Endpoint", "ServerType"]
+__all__ = ["Endpoint"]
 
-ServerType = Literal["vllm", "sglang", "trl", "openai"]
-SERVER_TYPES: tuple[str, ...] = get_args(ServerType)
 DEFAULT_MODELS = ("", "default")
 """Names that mean: whatever the upstream serves."""
 
@@ -33,21 +35,41 @@ class Endpoint:
     api_key_env: str | None = None
     """The variable that holds the key; `api_key` comes before it."""
     num_max_requests_at_once: int = 512
+    """Of training: evaluation has slots of its own."""
     num_requests_for_eval: int = 64
+    weight: float = 1.0
+    """The share of its slots that is used, above 0; it is given that much less than others."""
+    rolling_buffer_length: int = 1000
+    """How many of the latest requests statistics are made of."""
+    n_kwarg_is_ignored: bool = False
+    """It gives one choice whatever `n` says: more are asked for in requests of their own."""
     timeout_s: float | None = None
     """Seconds without a byte; None: the gateway's own."""
     health_check: bool = True
     """False: taken for healthy until a connection fails, and again when it succeeds."""
+    api_version: str | None = None
+    """Azure's `api-version`; None: the default where one is needed."""
+    reasoning: ReasoningConfig | None = None
+    """How much thinking is asked of it in chat requests; None: what the requests themselves say."""
 
     @property
     def url(self) -> str:
         """What identifies it: two spellings of one place are one endpoint."""
         return self.origin.url
 
-    @property
-    def gives_token_ids(self) -> bool:
-        """Whether engines of this type give token ids, as far as the type tells."""
-        return self.server_type in ("vllm", "sglang")
+    def key_headers(self, environ: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        """How the key is shown with every request. Raises PreflightError as `key` does."""
+        key = self.key(environ)
+        return [key_header(self.origin.host, key)] if key else []
+
+    def prepared(self, body: bytes, *, chat: bool, has_skip: bool) -> bytes:
+        """A request's body as this endpoint is to get it: its reasoning put into chats, `skip_reasoning` taken out.
+
+        `has_skip`: the body has that field. Without it and without a configuration it is the very same.
+        """
+        if self.reasoning is None and not has_skip:
+            return body
+        return apply(body, self.reasoning if chat else None, provider_of(self.origin.host))
 
     def key(self, environ: Mapping[str, str]) -> str | None:
         """The key's value; None: none is sent.

@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from time import perf_counter
+from typing import NamedTuple, TypeVar
 
+from moorage.engines.contract import Directed
 from moorage.engines.fleet.choice import for_request, for_session, serves
 from moorage.engines.fleet.endpoint import DEFAULT_MODELS, Endpoint
 from moorage.engines.fleet.faults import NoUpstream, model_not_found, unknown_base_url
 from moorage.engines.fleet.homes import Homes
+from moorage.engines.fleet.lane import Lane
+from moorage.engines.fleet.putting import eval_load, passed_on, put, train_load
 from moorage.engines.fleet.retries import ATTEMPTS, is_worth_another, pause_s
 from moorage.engines.fleet.slots import Slots
 from moorage.engines.fleet.state import EndpointState
@@ -25,16 +29,21 @@ from moorage.engines.wire.faults import Broken, Silent, Unreachable
 from moorage.engines.wire.origin import Origin
 from moorage.errors import UsageError
 
-__all__ = ["Fleet", "Lane", "MakeBody"]
+__all__ = ["Fleet", "MakeBody"]
 
-Lane = Literal["train", "eval"]
-MakeBody = Callable[[EndpointState], bytes]
-"""The request's body for the endpoint that was chosen: it may have to name the model otherwise."""
+MakeBody = Callable[[EndpointState], bytes | Directed]
+"""The request's body for the endpoint that was chosen: it may name the model otherwise, and want another path."""
 
-NOT_FORWARDED = frozenset((b"authorization", b"cookie", b"x-api-key", b"api-key"))
-"""What a client says to the gateway is not said to the engine."""
 
-ONLY_JSON = ((b"content-type", b"application/json"),)
+class Whom(NamedTuple):
+    """Who may be asked. `fits`: whom to prefer to all others; None: anybody."""
+
+    model: str | None
+    session: str | None
+    pin: str | None
+    lane: Lane
+    fits: Callable[[EndpointState], bool] | None
+
 
 Reply = TypeVar("Reply", Answer, StreamedAnswer)
 
@@ -54,7 +63,10 @@ class Fleet:
         self._environ = environ
         self._silence_s = silence_s
         self._sleep = sleep
-        self._states = [EndpointState(endpoint, environ) for endpoint in _once_each(endpoints)]
+        self._clock = clock
+        self._spared: dict[str, EndpointState] = {}
+        """Those whose circuit breaker is open, by URL."""
+        self._take([EndpointState(endpoint, environ) for endpoint in _once_each(endpoints)])
         self._homes = Homes()
         self._watch = Watch(clock)
 
@@ -102,7 +114,7 @@ class Fleet:
         Raises NotFoundError (unknown pin, or a model that nobody serves) and NoUpstream.
         """
         model = None if model in DEFAULT_MODELS else model
-        fitting = [state for state in self._states if fits(state)]
+        fitting = [state for state in self._recording if fits(state)]
         state = self.find(pin) if pin is not None else for_session(fitting, model)
         if state is None:
             raise self._nobody(model)
@@ -131,18 +143,20 @@ class Fleet:
         headers: Sequence[tuple[bytes, bytes]] = (),
         method: str = "POST",
         lane: Lane = "train",
+        fits: Callable[[EndpointState], bool] | None = None,
     ) -> tuple[EndpointState, Answer]:
         """One request and its whole reply, whatever its status; `path` begins with `/v1/…` or the like.
 
         Raises NoUpstream, NotFoundError (model, pin), and Unreachable, Broken or Silent of the last attempt.
         """
-        passed = _passed_on(headers)
+        passed = passed_on(headers)
 
         async def once(state: EndpointState) -> Answer:
             silence_s = state.endpoint.timeout_s or self._silence_s
-            return await state.upstream.ask(method, path, passed, make_body(state), silence_s=silence_s)
+            target, body = put(state, path, make_body(state))
+            return await state.upstream.ask(method, target, passed, body, silence_s=silence_s)
 
-        state, slots, answer = await self._attempt(once, model, session, pin, lane)
+        state, slots, answer = await self._attempt(once, Whom(_named(model), session, pin, lane, fits))
         slots.give()
         return state, answer
 
@@ -157,92 +171,139 @@ class Fleet:
         headers: Sequence[tuple[bytes, bytes]] = (),
         method: str = "POST",
         lane: Lane = "train",
+        fits: Callable[[EndpointState], bool] | None = None,
     ) -> tuple[EndpointState, StreamedAnswer]:
-        """The same, streamed. The reply must be read to its end or aborted: until then it counts as in flight.
+        """The same, as soon as a reply's body begins. It must be read to its end or aborted: until then it counts as
+        in flight.
 
         An error reply is given as it came: `await answer.read()` has its body.
         """
-        passed = _passed_on(headers)
+        passed = passed_on(headers)
 
         async def once(state: EndpointState) -> StreamedAnswer:
             silence_s = state.endpoint.timeout_s or self._silence_s
-            return await state.upstream.open(method, path, passed, make_body(state), silence_s=silence_s)
+            target, body = put(state, path, make_body(state))
+            answer = await state.upstream.open(method, target, passed, body, silence_s=silence_s)
+            # Until a byte of it came, nobody has seen anything of it: it may still be asked elsewhere.
+            await answer.begun()
+            return answer
 
-        state, slots, answer = await self._attempt(once, model, session, pin, lane)
+        state, slots, answer = await self._attempt(once, Whom(_named(model), session, pin, lane, fits))
         answer.call_at_end(slots.give)
         return state, answer
 
     async def _attempt(
         self,
         once: Callable[[EndpointState], Awaitable[Reply]],
-        model: str | None,
-        session: str | None,
-        pin: str | None,
-        lane: Lane,
+        whom: Whom,
     ) -> tuple[EndpointState, Slots, Reply]:
         """Ask until there is a reply to return; its slot is still held then."""
-        model = None if model in DEFAULT_MODELS else model
         failed: list[str] = []
         fault: Unreachable | Broken | None = None
         while True:
-            state = self._choose(model, session, pin, failed) or await self._choose_anew(model, session, pin, failed)
+            state = self._choose(whom, failed) or await self._choose_anew(whom, failed)
             if state is None:
-                raise fault or self._nobody(model, pin)
-            slots = state.train if lane == "train" else state.evaluation
+                raise fault or self._nobody(whom.model, whom.pin)
+            slots = state.train if whom.lane == "train" else state.evaluation
             if not slots.try_take():
                 await slots.take()
+            began = perf_counter()
             try:
                 reply = await once(state)
             except (Unreachable, Broken) as error:
                 slots.give()
+                self._failed(state, error.code)
                 fault, pause = error, pause_s(len(failed))
                 self._watch.saw(state, "connect_refused" if isinstance(error, Unreachable) else "broken", error.message)
             except BaseException as error:
                 slots.give()
                 if isinstance(error, Silent):
+                    self._failed(state, error.code)
                     self._watch.saw(state, "broken", error.message)
                 raise
             else:
-                state.saw("answered")
-                if reply.status < 500 or len(failed) + 1 >= ATTEMPTS or not is_worth_another(reply.status):
+                if self._is_final(state, reply, perf_counter() - began, len(failed) + 1, whom.lane):
                     return state, slots, reply
                 pause = pause_s(len(failed), reply.header(b"retry-after"))
                 await _drop(reply, slots)
             failed.append(state.url)
             if len(failed) >= ATTEMPTS and fault is not None:
                 raise fault
+            state.counts.retries += 1
             await self._sleep(pause)
 
-    async def _choose_anew(
-        self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
-    ) -> EndpointState | None:
+    async def _choose_anew(self, whom: Whom, failed: Sequence[str]) -> EndpointState | None:
         """An endpoint that was out may have come up just now, or have loaded a model that nobody had."""
         if failed:
             return None
         await self._watch.look_again(self._states)
-        state = self._choose(model, session, pin, failed)
-        if state is not None or model is None:
+        state = self._choose(whom, failed)
+        if state is not None or whom.model is None:
             return state
         await self._watch.refresh_models(self._states)
-        return self._choose(model, session, pin, failed)
+        return self._choose(whom, failed)
 
-    def _choose(
-        self, model: str | None, session: str | None, pin: str | None, failed: Sequence[str]
-    ) -> EndpointState | None:
+    def _choose(self, whom: Whom, failed: Sequence[str]) -> EndpointState | None:
         """Where the next attempt goes; None: nowhere."""
+        model, session, pin, lane, fits = whom
         if pin is not None:
             pinned = self.find(pin)
             return pinned if pinned.keeps_old else None
         home = None if session is None else self._homes.get(session)
-        if home is None:
-            state = for_request(self._states, model, failed=failed)
-        else:
-            state = for_request(self._states, model, home=home.state.url, pinned=home.pinned, failed=failed)
+        states = self._states if session is None else self._recording
+        if fits is not None:
+            states = [state for state in states if fits(state)] or states
+        spared = self._still_spared() if self._spared else ()
+        state = for_request(
+            states,
+            model,
+            home=None if home is None else home.state.url,
+            pinned=home is not None and home.pinned,
+            failed=failed,
+            spared=spared,
+            load=eval_load if lane == "eval" else train_load,
+        )
         if session is not None and state is not None and (home is None or home.state is not state):
             if home is None and not failed:
-                state = for_session(self._states, model) or state
+                state = for_session([one for one in states if one.url not in spared], model) or state
             self._homes.settle(session, state, pinned=False)
         return state
+
+    def _is_final(
+        self, state: EndpointState, reply: Answer | StreamedAnswer, took_s: float, attempts: int, lane: Lane
+    ) -> bool:
+        """Note that an attempt was answered; whether the caller gets this answer."""
+        state.saw("answered")
+        state.counts.answered(reply.status, took_s, streamed=isinstance(reply, StreamedAnswer))
+        if reply.status < 500:
+            state.breaker.succeeded()
+            state.statistics.answered(took_s, attempts, lane)
+            return True
+        if not is_worth_another(reply.status):
+            return True
+        self._failed(state)
+        return attempts >= ATTEMPTS
+
+    def _failed(self, state: EndpointState, code: str | None = None) -> None:
+        """An attempt failed: by a fault of that code, or (None) by a 5xx that may pass."""
+        if code is not None:
+            state.counts.failed(code)
+        if state.breaker.failed(self._clock()):
+            self._spared[state.url] = state
+
+    def _still_spared(self) -> Mapping[str, EndpointState]:
+        """Those whose pause is not over yet."""
+        now_s = self._clock()
+        self._spared = {url: state for url, state in self._spared.items() if not state.breaker.try_again(now_s)}
+        return self._spared
+
+    def _take(self, states: list[EndpointState]) -> None:
+        """These are the endpoints from now on."""
+        self._states = states
+        self._spared = {url: state for url, state in self._spared.items() if state in states}
+        recording = [state for state in states if state.dialect.gives_ids]
+        self._recording = recording or states
+        """Where calls of sessions may go: to engines that give token ids, where there are any."""
 
     def _nobody(self, model: str | None, pin: str | None = None) -> Exception:
         healthy = [state for state in self._states if state.takes_new]
@@ -277,7 +338,7 @@ class Fleet:
         for state in leaving:
             state.retired = True
         over = [state for state in leaving if not state.sessions and not state.in_flight]
-        self._states = [*wanted, *(state for state in leaving if state not in over)]
+        self._take([*wanted, *(state for state in leaving if state not in over)])
         for state in over:
             await self._watch.leave(state)
             await state.upstream.close()
@@ -301,14 +362,8 @@ class Fleet:
         return True
 
 
-def _passed_on(headers: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Bodies are JSON unless the caller says otherwise; engines refuse a body that does not say what it is."""
-    if not headers:
-        return ONLY_JSON
-    passed = [pair for pair in headers if pair[0] not in NOT_FORWARDED]
-    if not any(name == b"content-type" for name, _ in passed):
-        passed += ONLY_JSON
-    return tuple(passed)
+def _named(model: str | None) -> str | None:
+    return None if model in DEFAULT_MODELS else model
 
 
 async def _drop(reply: Answer | StreamedAnswer, slots: Slots) -> None:

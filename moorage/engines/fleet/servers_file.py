@@ -14,7 +14,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from moorage.engines.fleet.endpoint import SERVER_TYPES, Endpoint, ServerType
+from moorage.engines.fleet.endpoint import Endpoint
+from moorage.engines.fleet.server_types import SERVER_TYPES, ServerType
+from moorage.engines.reasoning.config import InvalidReasoning, ReasoningConfig
+from moorage.engines.reasoning.providers import check_bounds, provider_of
 from moorage.engines.wire.origin import Origin
 from moorage.errors import UsageError
 
@@ -22,6 +25,13 @@ __all__ = ["endpoints_of", "read_servers"]
 
 NO_NAMES = (None, "", "none")
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Reasoning(msgspec.Struct):
+    enabled: bool = False
+    effort: str | None = None
+    max_tokens: int | None = None
+    as_tokens: bool = False
 
 
 class _Server(msgspec.Struct):
@@ -35,12 +45,24 @@ class _Server(msgspec.Struct):
     num_requests_for_eval: Positive = 64
     timeout: Annotated[float, msgspec.Meta(gt=0)] | None = None
     health_check: bool = True
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    rolling_buffer_length: Positive = 1000
+    n_kwarg_is_ignored: bool = False
+    api_version: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9.-]{1,64}$")] | None = None
+    reasoning: _Reasoning | None = None
+    thinking_mode: bool | None = None
+    reasoning_effort: str | None = None
+    max_reasoning_tokens: int | None = None
 
 
 class _Servers(msgspec.Struct):
     servers: list[_Server]
     model_name: str | None = None
     tokenizer_name: str | None = None
+    reasoning: _Reasoning | None = None
+    thinking_mode: bool | None = None
+    reasoning_effort: str | None = None
+    max_reasoning_tokens: int | None = None
 
 
 def read_servers(path: str | Path) -> list[Endpoint]:
@@ -104,7 +126,34 @@ def _endpoint(server: _Server, number: int, said: _Servers) -> Endpoint:
         num_requests_for_eval=server.num_requests_for_eval,
         timeout_s=server.timeout,
         health_check=server.health_check,
+        weight=server.weight,
+        rolling_buffer_length=server.rolling_buffer_length,
+        n_kwarg_is_ignored=server.n_kwarg_is_ignored,
+        api_version=server.api_version,
+        reasoning=_reasoning(server, said, origin, number),
     )
+
+
+def _reasoning(server: _Server, said: _Servers, origin: Origin, number: int) -> ReasoningConfig | None:
+    """A server's own comes before the file's; `reasoning` before the fields of Atropos's environments."""
+    for one in (server, said):
+        try:
+            found = _reasoning_of(one)
+            if found is not None:
+                check_bounds(found, provider_of(origin.host))
+                return found
+        except InvalidReasoning as fault:
+            where = f"servers[{number}]: " if one is server else ""
+            raise UsageError(f"{where}{fault.message}", code="bad_servers", hint=fault.hint) from None
+    return None
+
+
+def _reasoning_of(one: _Server | _Servers) -> ReasoningConfig | None:
+    if one.reasoning is not None:
+        return ReasoningConfig(**msgspec.structs.asdict(one.reasoning))
+    if one.thinking_mode is None and one.reasoning_effort is None and one.max_reasoning_tokens is None:
+        return None
+    return ReasoningConfig(bool(one.thinking_mode), one.reasoning_effort, one.max_reasoning_tokens)
 
 
 def _name(own: str | None, common: str | None) -> str | None:

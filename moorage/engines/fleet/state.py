@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from moorage.engines.dialects import dialect_of
+from moorage.engines.fleet.breaker import Breaker
+from moorage.engines.fleet.counts import Counts
 from moorage.engines.fleet.endpoint import DEFAULT_MODELS, Endpoint
 from moorage.engines.fleet.health import Health, Seen, after
 from moorage.engines.fleet.slots import Slots
+from moorage.engines.fleet.statistics import Statistics
+from moorage.engines.openai.azure import targets_of
 from moorage.engines.wire.upstream import Upstream
 
 __all__ = ["EndpointState"]
@@ -16,15 +21,19 @@ class EndpointState:
     """What the fleet knows of an endpoint; others read it, the fleet alone writes it."""
 
     def __init__(self, endpoint: Endpoint, environ: Mapping[str, str]) -> None:
-        key = endpoint.key(environ)
         self.endpoint = endpoint
         self.url = endpoint.url
-        self.upstream = Upstream(
-            endpoint.origin, headers=[(b"authorization", b"Bearer " + key.encode())] if key else []
-        )
+        self.dialect = dialect_of(endpoint.server_type)
+        """How it is spoken to."""
+        self.targets = targets_of(endpoint.origin, endpoint.api_version, endpoint.model_name)
+        """From the paths that OpenAI has to its own; None: they are the same."""
+        self.upstream = Upstream(endpoint.origin, headers=endpoint.key_headers(environ))
         self.health = Health()
-        self.train = Slots(endpoint.num_max_requests_at_once)
-        self.evaluation = Slots(endpoint.num_requests_for_eval)
+        self.counts = Counts()
+        self.statistics = Statistics(endpoint.rolling_buffer_length)
+        self.breaker = Breaker()
+        self.train = Slots(_share(endpoint.num_max_requests_at_once, endpoint.weight))
+        self.evaluation = Slots(_share(endpoint.num_requests_for_eval, endpoint.weight))
         self.sessions = 0
         """How many live there."""
         self.served: tuple[str, ...] = ()
@@ -39,8 +48,10 @@ class EndpointState:
         """Not configured any more: sessions that live there may stay, nothing new comes."""
         self.gives_token_ids: bool | None = None
         """What a reply has shown; None: none has yet, and the server type is all there is to go by."""
-        self.generates_from_ids: bool | None = None
+        self.generates_from_ids: bool | None = None if endpoint.server_type == "vllm" else False
         """Whether `/inference/v1/generate` is open; None: never asked."""
+        self.ignores_n = endpoint.n_kwarg_is_ignored
+        """It gives one choice whatever `n` says: configured so, or seen."""
 
     @property
     def healthy(self) -> bool:
@@ -59,6 +70,19 @@ class EndpointState:
         return self.train.busy / self.train.limit
 
     @property
+    def eval_load(self) -> float:
+        return self.evaluation.busy / self.evaluation.limit
+
+    @property
+    def tripped(self) -> bool:
+        return self.breaker.is_open
+
+    @property
+    def records(self) -> bool:
+        """Whether calls of sessions may go there: by what its replies have shown, else by its type."""
+        return self.dialect.gives_ids if self.gives_token_ids is None else self.gives_token_ids
+
+    @property
     def in_flight(self) -> int:
         return self.train.taken + self.evaluation.taken
 
@@ -73,7 +97,10 @@ class EndpointState:
     def saw(self, seen: Seen, reason: str = "") -> None:
         """Something of its health was seen."""
         if self.endpoint.health_check and (seen != "answered" or self.health.suspect):
+            was = self.health.healthy
             self.health = after(self.health, seen, reason)
+            if self.health.healthy is not was:
+                self.counts.turned(self.health.healthy)
 
     def learn_models(self, served: Iterable[str], *, max_model_len: int | None) -> None:
         """What `/v1/models` said."""
@@ -89,3 +116,8 @@ class EndpointState:
         So a configured name that is not the served one still works, as does none at all.
         """
         return model if model in self.served else self.model_name
+
+
+def _share(limit: int, weight: float) -> int:
+    """The slots that are used."""
+    return max(1, round(limit * weight))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from moorage.engines.fleet.endpoint import Endpoint, ServerType
+from moorage.engines.fleet.endpoint import Endpoint
+from moorage.engines.fleet.server_types import ServerType
 from moorage.engines.wire.origin import Origin
 from moorage.errors import UsageError
 

@@ -96,6 +96,7 @@ class Watch:
             await self._ask_for_models(state)
             return
         target = health_target(state.endpoint.server_type)
+        target = target if state.targets is None else state.targets(target)
         try:
             answer = await state.upstream.ask("GET", target, silence_s=PROBE_TIMEOUT_S)
         except Unreachable as fault:
@@ -131,7 +132,8 @@ class Watch:
     async def _ask_for_models(self, state: EndpointState) -> None:
         state.asked_for_models_at = self._clock()
         try:
-            answer = await state.upstream.ask("GET", "/v1/models", silence_s=PROBE_TIMEOUT_S)
+            target = "/v1/models" if state.targets is None else state.targets("/v1/models")
+            answer = await state.upstream.ask("GET", target, silence_s=PROBE_TIMEOUT_S)
             said = msgspec.json.decode(answer.body, type=_Models) if answer.status == 200 else None
         except (MoorageError, msgspec.DecodeError):
             return

@@ -9,7 +9,7 @@ import difflib
 
 from moorage.errors import UsageError
 
-__all__ = ["REASONING_PARSERS", "TOOL_PARSERS", "check_parsers"]
+__all__ = ["FALLBACKS", "REASONING_PARSERS", "TOOL_PARSERS", "WHOLE_ALONE", "check_parsers"]
 
 TOOL_PARSERS = frozenset(
     [
@@ -112,6 +112,13 @@ REASONING_PARSERS = frozenset(
         "step3p5",
     ]
 )
+
+
+WHOLE_ALONE = frozenset(["hunyuan_a13b", "jamba", "minicpm5", "openai", "phi4_mini_json"])
+"""What these find in a stream is not what they find in the whole reply, or nothing: calls come at a stream's end."""
+
+FALLBACKS = frozenset(["hermes", "llama3_json", "pythonic"])
+"""The parsers of `moorage.engines.rendering.fallback`'s families, which have their names."""
 
 
 def check_parsers(tool_parser: str | None, reasoning_parser: str | None) -> None:

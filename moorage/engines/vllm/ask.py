@@ -44,6 +44,7 @@ OURS = frozenset(
         "logprobs",
         "stream_options",
         "return_token_ids",
+        "skip_reasoning",
         # Each of these would make the prompt, or what is said of it, another than the ids that are sent.
         "echo",
         "add_special_tokens",

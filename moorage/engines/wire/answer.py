@@ -58,6 +58,18 @@ class StreamedAnswer:
         """Call it once: when the last byte was taken, when the reply broke, or at abort."""
         self._on_end = on_end
 
+    async def begun(self) -> None:
+        """Return when there is something of the body, or it is over. Raises Broken and Silent where nothing came."""
+        exchange = self._exchange
+        try:
+            while not (exchange.pieces or exchange.finished or exchange.fault is not None):
+                await exchange.wait()
+        except BaseException:
+            self.abort()
+            raise
+        if exchange.fault is not None and not exchange.pieces:
+            raise exchange.fault
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces as they come, never empty; what came together is given together.
 

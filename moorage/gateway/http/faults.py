@@ -40,6 +40,9 @@ TITLES = {
 }
 
 
+LONGEST_MESSAGE = 2000
+"""Characters of a message that is told."""
+
 ANTHROPIC = {
     401: "authentication_error",
     403: "permission_error",
@@ -73,7 +76,7 @@ class Fault(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = _clipped(message)
         self.code = code
         self.param = param
         self.errors = errors
@@ -97,7 +100,11 @@ class BodyWrong(Fault):
 
     def __init__(self, detail: str, pointer: str = "") -> None:
         super().__init__(
-            422, detail, code="body_wrong", param=pointer or None, errors=({"pointer": pointer, "detail": detail},)
+            422,
+            detail,
+            code="body_wrong",
+            param=pointer or None,
+            errors=({"pointer": pointer, "detail": _clipped(detail)},),
         )
 
     @classmethod
@@ -147,12 +154,20 @@ def reply_of(fault: Exception, shape: Shape) -> Reply:
     return Reply(fault.status, msgspec.json.encode(_problem(fault)), b"application/problem+json", headers)
 
 
+def _clipped(message: str) -> str:
+    """A message names the input, and an input may have megabytes: enough of both ends to know it again."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    half = LONGEST_MESSAGE // 2
+    return f"{message[:half]} … {message[-half:]}"
+
+
 def _of_project(fault: MoorageError) -> Fault:
     extra = dict(fault.data or {})
     after = extra.pop("retry_after_s", 1 if fault.retryable else None)
     message = f"{fault.message}; {fault.hint}" if fault.hint else fault.message
     status = 422 if fault.code in WRONG_VALUES else fault.http_status
-    errors = ({"pointer": "", "detail": fault.message},) if status == 422 else ()
+    errors = ({"pointer": "", "detail": _clipped(fault.message)},) if status == 422 else ()
     return Fault(status, message, code=fault.code, retry_after_s=after, extra=extra, errors=errors)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,15 +11,20 @@ from moorage.errors import MoorageError
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
 from moorage.gateway.http.sse import error_frame
+from moorage.gateway.routes import open_retold
 from moorage.gateway.routes.models_list import models_reply
+from moorage.gateway.turns.lanes import lane_of
 from moorage.gateway.turns.upstream import relay_error
 
 if TYPE_CHECKING:
+    from moorage.engines.contract import Directed
     from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import StreamedAnswer
     from moorage.gateway.gateway import Gateway
 
 __all__ = ["chat", "completions", "embeddings", "models"]
+
+EMBEDDINGS = "/v1/embeddings"
 
 
 class Peek(msgspec.Struct, frozen=True):
@@ -27,11 +32,12 @@ class Peek(msgspec.Struct, frozen=True):
 
     model: str | None = None
     stream: bool | None = None
+    skip_reasoning: Any = msgspec.UNSET
 
 
 async def chat(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST /v1/chat/completions`."""
-    return await _pass(gateway, request, "/v1/chat/completions")
+    return await _pass(gateway, request, "/v1/chat/completions", chat=True)
 
 
 async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
@@ -41,7 +47,7 @@ async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
 
 async def embeddings(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST /v1/embeddings`."""
-    return await _pass(gateway, request, "/v1/embeddings")
+    return await _pass(gateway, request, EMBEDDINGS)
 
 
 async def models(gateway: Gateway, request: Request) -> Reply:
@@ -50,18 +56,30 @@ async def models(gateway: Gateway, request: Request) -> Reply:
     return models_reply(gateway)
 
 
-async def _pass(gateway: Gateway, request: Request, path: str) -> Reply | Stream:
+async def _pass(gateway: Gateway, request: Request, path: str, *, chat: bool = False) -> Reply | Stream:
     peek = request.decode(Peek)
     named = None if peek.model in (None, "", "default") else peek.model
+    has_skip = peek.skip_reasoning is not msgspec.UNSET
 
-    def body(state: EndpointState) -> bytes:
-        return request.body if named else _with_model(request.body, state.model_name)
+    lane = lane_of(request)
+
+    def body(state: EndpointState) -> bytes | Directed:
+        if not state.dialect.has_openai_routes and path != EMBEDDINGS:
+            return open_retold.body_for(state, request, chat=chat)
+        passed = request.body if named else _with_model(request.body, state.model_name)
+        return state.endpoint.prepared(passed, chat=chat, has_skip=has_skip)
 
     if not peek.stream:
-        _, answered = await request.while_connected(gateway.fleet.ask(path, body, model=named, session=None, pin=None))
+        state, answered = await request.while_connected(gateway.fleet.ask(path, body, model=named, lane=lane))
+        if not state.dialect.has_openai_routes and path != EMBEDDINGS:
+            return open_retold.reply_of(gateway, state, request, answered, chat=chat)
         return Reply(answered.status, answered.body, answered.header(b"content-type") or b"application/json")
-    _, streamed = await request.while_connected(gateway.fleet.open(path, body, model=named, session=None, pin=None))
+    state, streamed = await request.while_connected(gateway.fleet.open(path, body, model=named, lane=lane))
     await relay_error(streamed)
+    if not state.dialect.has_openai_routes:
+        stream = Stream(200, open_retold.events_of(gateway, state, request, streamed, chat=chat))
+        stream.at_end.append(streamed.abort)
+        return stream
     stream = Stream(200, _frames(gateway, request, streamed), streamed.header(b"content-type") or b"text/event-stream")
     stream.at_end.append(streamed.abort)
     return stream

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moorage.engines.fleet.servers_file import endpoints_of
+from moorage.errors import PreflightError
 from moorage.gateway import documentation
 from moorage.gateway.http.faults import Fault
 from moorage.gateway.http.reply import Reply, json_reply
@@ -13,6 +14,7 @@ from moorage.gateway.metrics.exposition import CONTENT_TYPE
 from moorage.gateway.metrics.workers import metrics_text
 
 if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
     from moorage.gateway.gateway import Gateway
 
 __all__ = ["docs", "docs_file", "health", "metrics", "openapi", "ready", "servers", "setup"]
@@ -59,17 +61,42 @@ async def servers(gateway: Gateway, request: Request) -> Reply:
             "model_name": state.model_name,
             "server_type": state.endpoint.server_type,
             "in_flight": state.in_flight + elsewhere.get(state.url, 0),
+            **_truth(state),
         }
         for index, state in enumerate(gateway.fleet.states())
     ]
     return json_reply({"servers": rows})
 
 
+def _truth(state: EndpointState) -> dict[str, Any]:
+    """What this worker knows of an endpoint: how it stands, what it may take, how it did lately."""
+    return {
+        "url": state.url,
+        "models": list(state.served),
+        "reason": state.health.reason,
+        "draining": state.draining,
+        "circuit": "open" if state.tripped else "closed",
+        "gives_token_ids": state.records,
+        "sessions": state.sessions,
+        "weight": state.endpoint.weight,
+        "slots": {
+            "train": {"limit": state.train.limit, "taken": state.train.taken, "busy": state.train.busy},
+            "eval": {"limit": state.evaluation.limit, "taken": state.evaluation.taken, "busy": state.evaluation.busy},
+        },
+        "statistics": {lane: state.statistics.of_lane(lane) for lane in ("train", "eval")},
+        "retries": state.counts.retries,
+    }
+
+
 async def setup(gateway: Gateway, request: Request) -> Reply:
     """`POST /setup`: other servers; checked first, and the old ones stay when something is wrong."""
     fields = request.decode(dict[str, Any])
     endpoints = endpoints_of(fields)
-    await gateway.fleet.replace(endpoints if gateway.company is None else gateway.company.share(endpoints))
+    shared = endpoints if gateway.company is None else gateway.company.share(endpoints)
+    try:
+        await gateway.fleet.replace(shared)
+    except PreflightError as fault:  # a key's variable is not set: the old servers stay
+        raise Fault(401, f"{fault.message}; {fault.hint}", code=fault.code, param="servers") from None
     if gateway.company is not None:
         gateway.company.set_up(request.body)
     gateway.log.info("set_up", servers=[endpoint.base_url for endpoint in endpoints], request_id=request.id)

@@ -13,13 +13,14 @@ from moorage.gateway.http.request import Request
 from moorage.gateway.http.uids import UID_RULE, is_channel, is_prompt_uid, is_trajectory_uid
 from moorage.gateway.routes.models_list import models_reply
 from moorage.gateway.turns.live import LiveSession
+from moorage.gateway.turns.reward_versions import complete_with
 from moorage.gateway.turns.turn import CHAT, COMPLETIONS, take_turn
 from moorage.pool.contract import Change, NewTrajectory
 
 if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["chat", "complete", "complete_here", "completions", "init", "known", "models", "register"]
+__all__ = ["chat", "complete", "complete_here", "completions", "for_call", "init", "known", "models", "register"]
 
 
 class InitBody(msgspec.Struct, frozen=True):
@@ -44,6 +45,7 @@ async def init(gateway: Gateway, request: Request) -> Reply:
     check_prompt_uid(body.prompt_uid, "/prompt_uid")
     check_channel(body.channel)
     uid, made = gateway.new_uid(), gateway.new_uid()
+    own = gateway.door.capability(uid)
     await gateway.sessions.create(
         NewTrajectory(
             uid=uid,
@@ -51,16 +53,23 @@ async def init(gateway: Gateway, request: Request) -> Reply:
             prompt_uid=body.prompt_uid,
             channel=body.channel,
             metadata=body.metadata or {},
+            options={"key_digest": own.digest} if own is not None else {},
             offered_prompt_uid=None if body.prompt_uid else made,
             created_at=gateway.clock(),
-        )
+        ),
+        uid_is_new=True,
     )
     prompt_uid = body.prompt_uid or made
     host = request.header(b"host") or f"{gateway.settings.host}:{gateway.settings.port}"
-    base_url = f"http://{host}/{uid}/{prompt_uid}"
-    return json_reply(
-        {"trajectory_uid": uid, "prompt_uid": prompt_uid, "base_url": base_url, "openai_base_url": f"{base_url}/v1"}
-    )
+    base_url = f"{'https' if gateway.settings.tls_cert else 'http'}://{host}/{uid}/{prompt_uid}"
+    made_known = {
+        "trajectory_uid": uid,
+        "prompt_uid": prompt_uid,
+        "base_url": base_url,
+        "openai_base_url": f"{base_url}/v1",
+        **({"api_key": own.key} if own is not None else {}),
+    }
+    return json_reply(made_known)
 
 
 async def register(gateway: Gateway, request: Request) -> Reply:
@@ -87,12 +96,12 @@ async def complete(gateway: Gateway, request: Request) -> Reply:
 
 async def chat(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST {base_url}/v1/chat/completions`."""
-    return await take_turn(gateway, await _for_call(gateway, request), request, CHAT)
+    return await take_turn(gateway, await for_call(gateway, request), request, CHAT)
 
 
 async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST {base_url}/v1/completions`."""
-    return await take_turn(gateway, await _for_call(gateway, request), request, COMPLETIONS)
+    return await take_turn(gateway, await for_call(gateway, request), request, COMPLETIONS)
 
 
 async def models(gateway: Gateway, request: Request) -> Reply:
@@ -133,7 +142,7 @@ def check_channel(channel: str | None) -> None:
         raise BodyWrong(f"{channel!r} is no channel: letters, digits and ._- , 1 to 64 of them", "/channel")
 
 
-async def _for_call(gateway: Gateway, request: Request) -> LiveSession:
+async def for_call(gateway: Gateway, request: Request) -> LiveSession:
     live = await known(gateway, request.params["uid"])
     await _fix_prompt(gateway, live, request.params["prompt_uid"])
     return live
@@ -159,5 +168,5 @@ async def _change(gateway: Gateway, live: LiveSession, change: Change) -> None:
 async def _complete(gateway: Gateway, live: LiveSession, request: Request) -> Reply:
     body = request.decode(CompleteBody, empty=b"{}")
     check_channel(body.channel)
-    live.trajectory = await gateway.store.complete(live.trajectory.uid, reward=body.reward, channel=body.channel)
+    live.trajectory = await complete_with(gateway, live.trajectory, body.reward, body.channel)
     return json_reply({"status": "ok"})

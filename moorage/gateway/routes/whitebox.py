@@ -1,4 +1,4 @@
-"""Claw-R1's white-box routes: generate, submit steps, compute a reward."""
+"""Claw-R1's white-box routes: generate and submit steps; rewards are in a file of their own."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from moorage.capture.packing import pack_floats, pack_ids, unpack_floats, unpack_ids
-from moorage.engines.vllm.ask import capture_body
+from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_chat, read_completion
-from moorage.gateway.http.faults import BodyWrong, Fault
+from moorage.gateway.http.faults import BodyWrong
 from moorage.gateway.http.reply import Reply, json_reply
 from moorage.gateway.http.request import Request
 from moorage.gateway.routes.trajectories import check_channel, check_prompt_uid, check_trajectory_uid
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk
-from moorage.gateway.turns.upstream import refuse_error
+from moorage.gateway.turns.lanes import lane_of
+from moorage.gateway.turns.retelling import wanted_of
+from moorage.gateway.turns.upstream import learning_of_ids, refuse_error
 from moorage.pool.contract import NewTrajectory, SubmittedStep
 
 if TYPE_CHECKING:
+    from moorage.engines.contract import Directed
     from moorage.engines.fleet.state import EndpointState
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["compute_reward", "generate", "submit_steps"]
+__all__ = ["generate", "submit_steps"]
 
 TokenId = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
@@ -56,15 +59,6 @@ class StepsBody(msgspec.Struct, frozen=True):
     steps: list[StepBody]
 
 
-class RewardBody(msgspec.Struct, frozen=True):
-    messages: list[dict[str, Any]] | None = None
-    prompt_ids: list[TokenId] | None = None
-    response_ids: list[TokenId] | None = None
-    trajectory_uid: str | None = None
-    dataset_fields: dict[str, Any] = {}
-    extra_fields: dict[str, Any] = {}
-
-
 async def generate(gateway: Gateway, request: Request) -> Reply:
     """`POST /generate`: one sample from messages or token ids. It stores nothing: its caller submits the step."""
     body = request.decode(GenerateBody)
@@ -73,13 +67,19 @@ async def generate(gateway: Gateway, request: Request) -> Reply:
     if body.messages is not None:
         await _known_for(gateway, body)
     path = "/v1/chat/completions" if body.messages is not None else "/v1/completions"
-    _, answered = await request.while_connected(
+    state, answered = await request.while_connected(
         gateway.fleet.ask(
-            path, lambda state: _generate_body(gateway, body, state), model=None, session=body.trajectory_uid, pin=None
+            path,
+            lambda state: _generate_body(gateway, body, state),
+            session=body.trajectory_uid,
+            lane=lane_of(request),
+            fits=lambda state: state.dialect.gives_ids,
         )
     )
     refuse_error(answered)
-    generation = read_chat(answered.body) if body.messages is not None else read_completion(answered.body)
+    with learning_of_ids(state):
+        said = _retold(gateway, body, state, answered.body)
+        generation = read_chat(said) if body.messages is not None else read_completion(said)
     choice = generation.choices[0]
     ids = unpack_ids(choice.ids)
     return json_reply(
@@ -105,15 +105,6 @@ async def submit_steps(gateway: Gateway, request: Request) -> Reply:
     return json_reply({"accepted": done.accepted, "duplicates": done.duplicates})
 
 
-async def compute_reward(gateway: Gateway, request: Request) -> Reply:
-    """`POST /compute_reward`: the configured reward function on a trajectory's messages or ids."""
-    del gateway
-    body = request.decode(RewardBody)
-    if (body.messages is None) == (body.prompt_ids is None):
-        raise BodyWrong("exactly one of messages and prompt_ids", "/messages")
-    raise Fault(503, "no reward function is configured: start with --reward NAME", code="reward_not_configured")
-
-
 async def _known_for(gateway: Gateway, body: GenerateBody) -> None:
     """`/generate` with messages makes its trajectory known."""
     if body.trajectory_uid is None or body.prompt_uid is None:
@@ -129,12 +120,27 @@ async def _known_for(gateway: Gateway, body: GenerateBody) -> None:
         )
 
 
-def _generate_body(gateway: Gateway, body: GenerateBody, state: EndpointState) -> bytes:
+def _retold(gateway: Gateway, body: GenerateBody, state: EndpointState, reply: bytes) -> bytes:
+    if state.dialect.retelling is None:
+        return reply
+    known = None if body.prompt_ids is None else Known.of(pack_ids(body.prompt_ids))
+    request = msgspec.json.encode(_fields(gateway, body))
+    wanted = wanted_of(gateway, state, request, chat=body.messages is not None, model=None, prompt=known)
+    return state.dialect.retelling.whole(reply, wanted)
+
+
+def _fields(gateway: Gateway, body: GenerateBody) -> dict[str, Any]:
+    """How to sample."""
     fields: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, **body.sampling_params}
     given = {"max_tokens": body.max_tokens, "temperature": body.temperature, "top_p": body.top_p}
     fields.update({name: value for name, value in given.items() if value is not None})
     if gateway.settings.response_length is not None:
         fields.setdefault("max_tokens", gateway.settings.response_length)
+    return fields
+
+
+def _generate_body(gateway: Gateway, body: GenerateBody, state: EndpointState) -> bytes | Directed:
+    fields = _fields(gateway, body)
     model = fields.pop("model", None) or state.model_name
     ask: ChatAsk | CompletionAsk
     if body.messages is not None:
@@ -143,7 +149,10 @@ def _generate_body(gateway: Gateway, body: GenerateBody, state: EndpointState) -
     else:
         ask = CompletionAsk(prompt=body.prompt_ids or [])
         fields["prompt"] = body.prompt_ids
-    return capture_body(msgspec.json.encode(fields), ask, model)
+    told = state.endpoint.prepared(
+        msgspec.json.encode(fields), chat=body.messages is not None, has_skip="skip_reasoning" in fields
+    )
+    return state.dialect.captured(told, ask, model)
 
 
 def _step(body: StepBody, index: int) -> SubmittedStep:

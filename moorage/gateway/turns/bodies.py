@@ -29,6 +29,8 @@ class ModelAsk(msgspec.Struct, frozen=True, kw_only=True):
     stream_options: StreamOptions | None = None
     n: int | None = None
     return_token_ids: bool | None = None
+    skip_reasoning: Any = msgspec.UNSET
+    """Said to the gateway, not to the engine: put nothing of the endpoint's reasoning in."""
 
     @property
     def choices(self) -> int:

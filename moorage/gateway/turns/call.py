@@ -10,10 +10,12 @@ from moorage.capture.retry import RetryKey
 from moorage.gateway.http.request import Request
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, sampling_of
 from moorage.gateway.turns.commit import Asked
+from moorage.gateway.turns.lanes import lane_of
 from moorage.gateway.turns.live import LiveSession
 from moorage.gateway.turns.reading import ChatRead
 
 if TYPE_CHECKING:
+    from moorage.engines.fleet.lane import Lane
     from moorage.gateway.gateway import Gateway
 
 __all__ = ["ModelCall"]
@@ -30,6 +32,8 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     read: ChatRead | None
     """None: a text completion."""
     retry: RetryKey
+    weight_version: int | None = None
+    """What `/weights` said when the call began; None: nothing."""
 
     @property
     def uid(self) -> str:
@@ -53,6 +57,11 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
         return pinned
 
     @property
+    def lane(self) -> Lane:
+        """Training or evaluation. Raises a Fault of 400 for a header that says neither."""
+        return lane_of(self.request, self.live.trajectory.options)
+
+    @property
     def shows_ids(self) -> bool:
         """Whether the client gets token ids: it asked, or `--reply full` gives them to everyone."""
         return self.ask.return_token_ids is True or self.gateway.settings.full_reply
@@ -70,6 +79,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
             retry_key=self.retry.content,
             idempotency_digest=self.retry.idempotency_digest,
             tools=self.ask.tools if isinstance(self.ask, ChatAsk) else None,
+            weight_version=self.weight_version,
         )
 
     @property
@@ -89,7 +99,8 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     def extra_fields(self) -> dict[str, Any]:
         """What stands at the top of the reply beside OpenAI's fields."""
         asked_for_tools = isinstance(self.ask, ChatAsk) and bool(self.ask.tools)
-        parsed = self.tool_parser is not None and self.gateway.parses
+        parser, name = self.gateway.parser, self.tool_parser
+        parsed = name is not None and parser is not None and parser.enabled and parser.fault("tool", name) is None
         return {"tool_parsing": "disabled"} if asked_for_tools and not parsed and self.ask_parses_tools else {}
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from moorage.capture.call import Draft, Extras, Mode, Reason, Span, Verdict
+from moorage.capture.call import Draft, Extras, Mode, Reason, Source, Span, Verdict
 from moorage.capture.chain import digest
 from moorage.capture.messages import read_conversation, reasoning_of, tools_digest
 from moorage.capture.tree import Node
@@ -39,6 +39,8 @@ class Asked(msgspec.Struct, kw_only=True):
     """Those that the matched node does not cover."""
     tools: list[dict[str, Any]] | None = None
     prompt_text: str | None = None
+    weight_version: int | None = None
+    """What `/weights` said when the call began; None: nothing."""
     system_key: bytes = b""
     """The key after the leading system messages; empty: there are none."""
 
@@ -54,6 +56,7 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     matched: int | None = None
     template_digest: bytes = b""
+    source: Source = "model"
 
 
 async def commit(
@@ -113,6 +116,8 @@ class _Drafting:
         if asked.tools:
             self.blobs[self._tools] = msgspec.json.encode(asked.tools)
         metadata = live.trajectory.metadata
+        if placed.source == "dummy":
+            metadata = {**metadata, "dummy": True}
         self._metadata = self._blob(msgspec.json.encode(metadata, order="sorted") if metadata else b"")
         self._sampling = self._blob(asked.sampling)
 
@@ -132,12 +137,13 @@ class _Drafting:
             logprobs=choice.logprobs,
             finish_reason=choice.finish_reason,
             stop_token=_ended_by_token(choice),
+            source=placed.source,
             mode=placed.mode,
             verdict=placed.verdict,
             reason=placed.reason,
             delivered=delivered,
             model=model,
-            policy_version=_policy_version(choice.spans, self._gateway.weight_version, self._trajectory.metadata),
+            policy_version=_policy_version(choice.spans, asked.weight_version, self._trajectory.metadata),
             spans=choice.spans,
             prompt_key=asked.prompt_key,
             reply_key=reply_key,

@@ -9,29 +9,34 @@ import msgspec
 
 from moorage.capture.messages import tools_digest
 from moorage.capture.packing import unpack_ids
-from moorage.engines.contract import Generation, Sampled
+from moorage.engines.contract import Directed, Generation, Sampled
 from moorage.engines.rendering.ask import NeedsRecorded, PromptAsk, PromptPlan
 from moorage.engines.rendering.textual import text_plan
-from moorage.engines.vllm.ask import tokens_body
 from moorage.engines.vllm.generate import PATH as GENERATE
 from moorage.engines.vllm.generate import SAMPLING, generate_body, is_closed
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_completion, read_generate
 from moorage.errors import FailedError
 from moorage.gateway.http.reply import Reply, Stream
+from moorage.gateway.turns import placeholders
 from moorage.gateway.turns.bodies import CompletionAsk
 from moorage.gateway.turns.call import ModelCall
 from moorage.gateway.turns.commit import Asked, Placed, commit
+from moorage.gateway.turns.constraining import constrained
 from moorage.gateway.turns.exact_stream import check_prompt, frames
 from moorage.gateway.turns.passthrough import note_conversation
 from moorage.gateway.turns.reading import ChatRead
 from moorage.gateway.turns.recorded import recorded_messages
+from moorage.gateway.turns.retelling import retold
 from moorage.gateway.turns.saying import needs_parser, say, shown_logprobs
+from moorage.gateway.turns.several import all_of
 from moorage.gateway.turns.upstream import learning_of_ids, refuse_error, relay_error
+from moorage.gateway.turns.usable import renderer_of
 from moorage.gateway.turns.whole import whole_reply
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
+    from moorage.engines.wire.answer import Answer
     from moorage.gateway.gateway import Gateway
     from moorage.gateway.turns.live import LiveSession
 
@@ -49,14 +54,17 @@ TOKENS_FIELDS = (
 
 async def answer(call: ModelCall) -> Reply | Stream:
     """Plan the prompt, ask the engine for tokens, record, reply. Raises as `passthrough.answer` does."""
+    if placeholders.wanted(call):
+        return await placeholders.answer(call)
     asked = call.asked()
+    call = await constrained(call)
     plan = await _plan(call, asked)
     if call.ask.stream:
         return await _stream(call, asked, plan)
     known = _known(call, plan)
     if needs_parser(call):
         call.gateway.warm_parser()
-    generation = await _generate(call, known)
+    generation = await call.request.while_connected(_generate(call, known))
     spoken = [await say(call, choice) for choice in generation.choices]
     generation = msgspec.structs.replace(generation, choices=tuple(spoken))
     body = whole_reply(call, generation, logprobs=shown_logprobs(call, generation), extra=call.extra_fields())
@@ -67,7 +75,7 @@ async def answer(call: ModelCall) -> Reply | Stream:
 
 async def plan_chat(gateway: Gateway, live: LiveSession, read: ChatRead, asked: Asked | None = None) -> PromptPlan:
     """The prompt's ids and where they stand in the session's tree. Raises UsageError for a template that fails."""
-    renderer = gateway.renderer
+    renderer = renderer_of(gateway, live)
     if renderer is None:
         gateway.refuse_unready()
         raise FailedError("no tokenizer is loaded", code="tokenizer_missing", hint="start with --tokenizer-path DIR")
@@ -129,32 +137,39 @@ async def _plan(call: ModelCall, asked: Asked) -> PromptPlan:
 
 async def _generate(call: ModelCall, known: Known) -> Generation:
     """Ask until there are `n` choices: an engine may give fewer than it was asked for."""
-    choices: list[Sampled] = []
-    generation: Generation | None = None
-    while generation is None or len(choices) < call.ask.choices:
-        missing = call.ask.choices - len(choices)
-        generation = await _ask_once(call, known, missing)
-        for choice in generation.choices[:missing]:
-            choices.append(msgspec.structs.replace(choice, index=len(choices)))
-    return msgspec.structs.replace(generation, choices=tuple(choices), usage=None)
+    generation = await _ask_once(call, known, call.ask.choices)
+    choices = list(generation.choices[: call.ask.choices])
+    missing = call.ask.choices - len(choices)
+    if missing:
+        more = await all_of(_ask_once(call, known, 1) for _ in range(missing))
+        choices += [one.choices[0] for one in more]
+    numbered = [msgspec.structs.replace(choice, index=index) for index, choice in enumerate(choices)]
+    return msgspec.structs.replace(generation, choices=tuple(numbered), usage=None)
 
 
 async def _ask_once(call: ModelCall, known: Known, n: int) -> Generation:
     generation = await _ask_for_tokens(call, known, n) if _suits_tokens(call) else None
     if generation is not None:
         return generation
-    state, answered = await call.request.while_connected(
-        call.gateway.fleet.ask(
-            COMPLETIONS,
-            lambda state: _body(call, known, state, n),
-            model=call.model,
-            session=call.uid,
-            pin=call.pin,
-        )
+    state, answered = await call.gateway.fleet.ask(
+        COMPLETIONS,
+        lambda state: _body(call, known, state, n),
+        model=call.model,
+        session=call.uid,
+        pin=call.pin,
+        lane=call.lane,
     )
     refuse_error(answered)
+    return _read(call, known, state, answered)
+
+
+def _read(call: ModelCall, known: Known, state: EndpointState, answered: Answer) -> Generation:
+    """A text completion's reply, in whatever words."""
+    raw = answered.body
     with learning_of_ids(state):
-        generation = read_completion(answered.body, known=known, top_logprobs=call.wants_logprobs)
+        if state.dialect.retelling is not None:
+            raw = retold(call, state, raw, prompt=known)
+        generation = read_completion(raw, known=known, top_logprobs=call.wants_logprobs)
     check_prompt(known.ids, generation)
     return generation
 
@@ -170,21 +185,23 @@ def _suits_tokens(call: ModelCall) -> bool:
 
 async def _ask_for_tokens(call: ModelCall, known: Known, n: int) -> Generation | None:
     """The engine's tokens; None: it does not offer the route, which is noted."""
-    state, answered = await call.request.while_connected(
-        call.gateway.fleet.ask(
-            GENERATE,
-            lambda state: generate_body(
-                call.small_body,
-                known,
-                model=state.name_for(call.model),
-                n=n,
-                max_tokens=_room(call, known, state),
-            ),
-            model=call.model,
-            session=call.uid,
-            pin=call.pin,
-        )
+    offered = False
+
+    def body(state: EndpointState) -> bytes | Directed:
+        nonlocal offered
+        offered = state.generates_from_ids is not False
+        if not offered:  # another endpoint than the session's home
+            made = _body(call, known, state, n)
+            return made if isinstance(made, Directed) else Directed(COMPLETIONS, made)
+        room = _room(call, known, state)
+        return generate_body(call.small_body, known, model=state.name_for(call.model), n=n, max_tokens=room)
+
+    state, answered = await call.gateway.fleet.ask(
+        GENERATE, body, model=call.model, session=call.uid, pin=call.pin, lane=call.lane
     )
+    if not offered:
+        refuse_error(answered)
+        return _read(call, known, state, answered)
     state.generates_from_ids = not is_closed(answered.status)
     if not state.generates_from_ids:
         return None
@@ -205,8 +222,8 @@ def _known(call: ModelCall, plan: PromptPlan) -> Known:
     return call.live.known.up_to(plan.ids) if call.live.known is not None else Known.of(plan.ids)
 
 
-def _body(call: ModelCall, known: Known, state: EndpointState, n: int) -> bytes:
-    return tokens_body(
+def _body(call: ModelCall, known: Known, state: EndpointState, n: int) -> bytes | Directed:
+    return state.dialect.from_tokens(
         call.small_body,
         known,
         model=state.name_for(call.model),
@@ -230,16 +247,17 @@ async def _stream(call: ModelCall, asked: Asked, plan: PromptPlan) -> Stream:
     known = _known(call, plan)
     if needs_parser(call):
         call.gateway.warm_parser()
-    _, streamed = await call.request.while_connected(
+    state, streamed = await call.request.while_connected(
         call.gateway.fleet.open(
             COMPLETIONS,
             lambda state: _body(call, known, state, call.ask.choices),
             model=call.model,
             session=call.uid,
             pin=call.pin,
+            lane=call.lane,
         )
     )
     await relay_error(streamed)
-    stream = Stream(200, frames(call, asked, known, placed(call.gateway, plan), streamed))
+    stream = Stream(200, frames(call, asked, known, placed(call.gateway, plan), state, streamed))
     stream.at_end.append(streamed.abort)
     return stream

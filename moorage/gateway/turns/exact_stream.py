@@ -1,18 +1,19 @@
 """An exact call streamed: the engine's text completion becomes chat chunks as it comes.
 
-Where the text has to be split into reasoning, content and tool calls, what may belong to a call or to reasoning is
-held back until the end, and then given as whole deltas.
+Where the text has to be split into reasoning, content and tool calls, the parser process splits it while it comes
+(`splitting`); what it cannot say yet, or ever, is held back until the end. The whole reply decides what is recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from moorage.capture.packing import unpack_ids
 from moorage.engines.contract import Generation, Sampled
+from moorage.engines.parsing.told import Disagrees
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
@@ -20,35 +21,46 @@ from moorage.gateway.http.sse import DONE, error_frame, frame
 from moorage.gateway.turns.bodies import ChatAsk
 from moorage.gateway.turns.call import ModelCall
 from moorage.gateway.turns.commit import Asked, Placed, commit, to_its_end
+from moorage.gateway.turns.retelling import pieces_of
 from moorage.gateway.turns.saying import finish_of, needs_parser, say, shown_logprobs
+from moorage.gateway.turns.splitting import LiveSplit
 from moorage.gateway.turns.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import StreamedAnswer
 
 __all__ = ["check_prompt", "frames"]
 
 
 async def frames(
-    call: ModelCall, asked: Asked, known: Known, placed: Placed, streamed: StreamedAnswer
+    call: ModelCall, asked: Asked, known: Known, placed: Placed, state: EndpointState, streamed: StreamedAnswer
 ) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
-    full = call.gateway.settings.full_reply
-    capture = CaptureStream(call.ask, full_reply=full, known=known, top_logprobs=call.wants_logprobs)
     held = needs_parser(call)
+    live = LiveSplit.of(call, known.ids) if held else None
+    full = call.gateway.settings.full_reply or live is not None  # parsers go by ids
+    capture = CaptureStream(call.ask, full_reply=full, known=known, top_logprobs=call.wants_logprobs)
     settled = False
     chunks = _Chunks(call)
     try:
-        async for piece in streamed.chunks():
-            for raw in capture.feed(piece):
-                for out in chunks.texts(raw, held=held):
+        async for piece in pieces_of(call, state, streamed, prompt=known):
+            events = _events(capture.feed(piece))
+            for out in chunks.texts(events, held=held):
+                yield out
+            if live is not None:
+                for out in chunks.deltas(await live.feed(events)):
                     yield out
         generation = await _spoken(call, known, capture.generation())
+        last = _events(capture.finish())
+        rest = await _rest(live, generation, last) if held else Rest(generation, [], None)
         settled = True
-        body = _body(call, generation)
-        await to_its_end(commit(call.gateway, call.live, asked, generation, placed, body=body))
+        body = _body(call, rest.generation)
+        await to_its_end(commit(call.gateway, call.live, asked, rest.generation, placed, body=body))
         call.live.known = known.plus(generation.choices[0].ids)
-        for out in chunks.ends(generation, capture.finish(), held=held):
+        if rest.fault is not None:
+            raise rest.fault
+        for out in chunks.ends(rest, last, held=held):
             yield out
     except MoorageError as fault:
         settled = True
@@ -57,6 +69,8 @@ async def frames(
     finally:
         if not settled:
             await _keep_undelivered(call, asked, placed, capture)
+        if live is not None:
+            live.close()
 
 
 def check_prompt(sent: bytes, generation: Generation) -> None:
@@ -88,6 +102,40 @@ async def _keep_undelivered(call: ModelCall, asked: Asked, placed: Placed, captu
         call.gateway.log.fault(fault, request_id=call.request.id, path=call.request.path)
 
 
+async def _rest(live: LiveSplit | None, generation: Generation, last: list[dict[str, Any]]) -> Rest:
+    """What is recorded, and what of it the client does not know yet."""
+    if live is None:
+        return Rest(generation, [(one.index, delta) for one in generation.choices for delta in _deltas(one)], None)
+    deltas = list((await live.feed(last)).items())
+    choices: list[Sampled] = []
+    fault: MoorageError | None = None
+    for choice in generation.choices:
+        try:
+            choice, delta = live.settle(choice)
+        except Disagrees as disagrees:
+            fault = disagrees
+        else:
+            deltas += [(choice.index, delta)] if delta else []
+        choices.append(choice)
+    return Rest(msgspec.structs.replace(generation, choices=tuple(choices)), deltas, fault)
+
+
+def _events(raws: list[bytes]) -> list[dict[str, Any]]:
+    """The engine's events of a completion stream; `[DONE]` and comments are none."""
+    return [msgspec.json.decode(raw[6:]) for raw in raws if raw.startswith(b"data: {")]
+
+
+class Rest(NamedTuple):
+    """The end of a stream."""
+
+    generation: Generation
+    """As it is recorded."""
+    deltas: list[tuple[int, dict[str, Any]]]
+    """Of a choice, by its index; in order."""
+    fault: MoorageError | None
+    """What was told is not what is recorded."""
+
+
 class _Chunks:
     """The client's frames of one stream."""
 
@@ -102,23 +150,25 @@ class _Chunks:
             "model": call.ask.model or "",
         }
 
-    def texts(self, raw: bytes, *, held: bool) -> list[bytes]:
-        """Frames for one event of the engine's completion stream."""
-        if not raw.startswith(b"data: {"):
-            return []
-        event = msgspec.json.decode(raw[6:])
-        self._head["model"] = event.get("model") or self._head["model"]
+    def texts(self, events: list[dict[str, Any]], *, held: bool) -> list[bytes]:
+        """Frames for events of the engine's completion stream. `held`: their text is told in another way."""
         out = []
-        for choice in event.get("choices", ()):
-            index, text = choice["index"], choice.get("text") or ""
-            ids = choice.get("token_ids") if self._call.shows_ids else None
-            if index not in self._begun:
-                self._begun.add(index)
-                out.extend(self._first(index, choice))
-            if (text or ids) and not held:
-                said = {"delta": {"content": text}} if self._chat else {"text": text}
-                out.append(self._frame(index, said if ids is None else {**said, "token_ids": ids}))
+        for event in events:
+            self._head["model"] = event.get("model") or self._head["model"]
+            for choice in event.get("choices", ()):
+                index, text = choice["index"], choice.get("text") or ""
+                ids = choice.get("token_ids") if self._call.shows_ids else None
+                if index not in self._begun:
+                    self._begun.add(index)
+                    out.extend(self._first(index, choice))
+                if (text or ids) and not held:
+                    said = {"delta": {"content": text}} if self._chat else {"text": text}
+                    out.append(self._frame(index, said if ids is None else {**said, "token_ids": ids}))
         return out
+
+    def deltas(self, found: dict[int, dict[str, Any]]) -> list[bytes]:
+        """Frames for what a parser found in each choice."""
+        return [self._frame(index, {"delta": delta}) for index, delta in found.items()]
 
     def _first(self, index: int, choice: dict[str, Any]) -> list[bytes]:
         """What comes before a choice's text: chat's role, and the prompt's ids for a client that asked."""
@@ -127,16 +177,15 @@ class _Chunks:
             return [self._frame(index, {"delta": {"role": "assistant", "content": ""}}, **prompt)]
         return [self._frame(index, {"text": "", **prompt})] if prompt else []
 
-    def ends(self, generation: Generation, last: list[bytes], *, held: bool) -> list[bytes]:
+    def ends(self, rest: Rest, last: list[dict[str, Any]], *, held: bool) -> list[bytes]:
         """What was held back, the finish reasons, usage when asked for, and `[DONE]`.
 
         `last`: the engine's terminal events, which may have text: its last token's, or all that it gave at once.
         """
-        out = [one for raw in last for one in self.texts(raw, held=held)]
-        logprobs = shown_logprobs(self._call, generation)
-        for position, choice in enumerate(generation.choices):
-            if held:
-                out.extend(self._frame(choice.index, {"delta": delta}) for delta in _deltas(choice))
+        out = self.texts(last, held=held)
+        out.extend(self._frame(index, {"delta": delta}) for index, delta in rest.deltas)
+        logprobs = shown_logprobs(self._call, rest.generation)
+        for position, choice in enumerate(rest.generation.choices):
             end: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
             end["logprobs"] = logprobs[position] if logprobs else None
             end["finish_reason"] = finish_of(choice)
@@ -145,7 +194,7 @@ class _Chunks:
                 end["token_ids"] = unpack_ids(choice.ids)
             out.append(self._frame(choice.index, end))
         if self._call.ask.wants_usage:
-            out.append(frame({**self._head, "choices": [], "usage": usage_of(generation)}))
+            out.append(frame({**self._head, "choices": [], "usage": usage_of(rest.generation)}))
         return [*out, DONE]
 
     def _frame(self, index: int, said: dict[str, Any], **top: Any) -> bytes:

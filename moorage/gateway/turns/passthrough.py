@@ -11,7 +11,7 @@ from moorage.capture.messages import tools_digest
 from moorage.capture.packing import count
 from moorage.capture.verdict import Facts
 from moorage.capture.verdict import place as tree_place
-from moorage.engines.vllm.ask import append_fields, capture_body
+from moorage.engines.vllm.ask import append_fields
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.parts import Parts, take_apart
 from moorage.engines.vllm.reply import client_reply, read_chat, read_completion
@@ -19,15 +19,19 @@ from moorage.engines.vllm.stream import CaptureStream
 from moorage.errors import FailedError, MoorageError
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.sse import error_frame
-from moorage.gateway.turns.bodies import ChatAsk
+from moorage.gateway.turns import placeholders
+from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk
 from moorage.gateway.turns.call import ModelCall
 from moorage.gateway.turns.commit import Asked, Placed, commit, to_its_end
 from moorage.gateway.turns.reading import ChatRead
+from moorage.gateway.turns.retelling import pieces_of, retold
+from moorage.gateway.turns.several import all_of
 from moorage.gateway.turns.upstream import learning_of_ids, refuse_error, relay_error
 from moorage.gateway.turns.whole import usage_of, whole_reply
 
 if TYPE_CHECKING:
-    from moorage.engines.contract import Generation
+    from moorage.engines.contract import Directed, Generation
+    from moorage.engines.fleet.state import EndpointState
     from moorage.engines.wire.answer import StreamedAnswer
 
 __all__ = ["answer", "note_conversation", "place"]
@@ -35,37 +39,49 @@ __all__ = ["answer", "note_conversation", "place"]
 
 async def answer(call: ModelCall) -> Reply | Stream:
     """Ask the engine, record, reply. Raises UpstreamError for its error replies; then nothing is recorded."""
+    if placeholders.wanted(call):
+        return await placeholders.answer(call)
     if call.ask.stream:
         return await _stream(call)
     gateway = call.gateway
-    raw, parts, generation = await _ask_once(call, call.request.body)
+    raw, parts, generation = await call.request.while_connected(_ask_once(call, call.request.body))
     if len(generation.choices) < call.ask.choices:
-        raw, generation = await _fill(call, raw, generation)
+        raw, generation = await call.request.while_connected(_fill(call, raw, generation))
         parts = None
     body = raw if gateway.settings.full_reply else client_reply(raw, call.ask, parts)
     asked = call.asked()
+    await gateway.sessions.refresh(call.live)  # another worker may have written meanwhile
     await commit(gateway, call.live, asked, generation, place(call, asked, generation), body=body)
     _remember(call, generation)
     return Reply(200, body)
 
 
 async def _ask_once(call: ModelCall, body: bytes) -> tuple[bytes, Parts | None, Generation]:
-    state, answered = await call.request.while_connected(
-        call.gateway.fleet.ask(
-            call.path,
-            lambda state: capture_body(body, call.ask, state.name_for(call.model)),
-            model=call.model,
-            session=call.uid,
-            pin=call.pin,
-        )
+    state, answered = await call.gateway.fleet.ask(
+        call.path,
+        lambda state: _captured(call, body, state),
+        model=call.model,
+        session=call.uid,
+        pin=call.pin,
+        lane=call.lane,
     )
     refuse_error(answered)
     read = read_chat if isinstance(call.ask, ChatAsk) else read_completion
     raw, known = answered.body, call.live.known
-    parts = take_apart(raw, known)
     with learning_of_ids(state):
+        if state.dialect.retelling is not None:
+            raw = retold(call, state, raw)
+        parts = take_apart(raw, known)
         generation = read(raw, known=known, top_logprobs=call.wants_logprobs, parts=parts)
     return raw, parts, generation
+
+
+def _captured(call: ModelCall, body: bytes, state: EndpointState) -> bytes | Directed:
+    """The client's body as the endpoint is to get it, ids asked for in its dialect."""
+    has_skip = call.ask.skip_reasoning is not msgspec.UNSET
+    if has_skip or state.endpoint.reasoning is not None:
+        body = state.endpoint.prepared(body, chat=isinstance(call.ask, ChatAsk), has_skip=has_skip)
+    return state.dialect.captured(body, call.ask, state.name_for(call.model))
 
 
 async def _fill(call: ModelCall, raw: bytes, generation: Generation) -> tuple[bytes, Generation]:
@@ -73,8 +89,8 @@ async def _fill(call: ModelCall, raw: bytes, generation: Generation) -> tuple[by
     whole = msgspec.json.decode(raw)
     choices = list(generation.choices)
     one = append_fields(call.request.body, [b'"n":1'])
-    while len(choices) < call.ask.choices:
-        more_raw, _, more = await _ask_once(call, one)
+    missing = call.ask.choices - len(choices)
+    for more_raw, _, more in await all_of(_ask_once(call, one) for _ in range(missing)):
         if more.prompt != generation.prompt:
             raise FailedError("the engine rendered one prompt in two ways", code="prompt_changed_by_engine")
         said = msgspec.json.decode(more_raw)
@@ -95,6 +111,8 @@ def place(call: ModelCall, asked: Asked, generation: Generation) -> Placed:
         matched, covered, loose = found or (None, 0, False)
         replies = _replies_after(conversation.messages, covered)
         note_conversation(asked, call.read, covered)
+    elif isinstance(call.ask, CompletionAsk) and isinstance(call.ask.prompt, str):
+        asked.prompt_text = call.ask.prompt
     facts = Facts(
         tools_digest=tools,
         replies=replies,
@@ -137,22 +155,23 @@ def _remember(call: ModelCall, generation: Generation) -> None:
 
 async def _stream(call: ModelCall) -> Stream:
     gateway = call.gateway
-    _, streamed = await call.request.while_connected(
+    state, streamed = await call.request.while_connected(
         gateway.fleet.open(
             call.path,
-            lambda state: capture_body(call.request.body, call.ask, state.name_for(call.model)),
+            lambda state: _captured(call, call.request.body, state),
             model=call.model,
             session=call.uid,
             pin=call.pin,
+            lane=call.lane,
         )
     )
     await relay_error(streamed)
-    stream = Stream(200, _frames(call, streamed))
+    stream = Stream(200, _frames(call, state, streamed))
     stream.at_end.append(streamed.abort)
     return stream
 
 
-async def _frames(call: ModelCall, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
+async def _frames(call: ModelCall, state: EndpointState, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
     capture = CaptureStream(
         call.ask,
@@ -162,7 +181,7 @@ async def _frames(call: ModelCall, streamed: StreamedAnswer) -> AsyncGenerator[b
     )
     settled = False
     try:
-        async for piece in streamed.chunks():
+        async for piece in pieces_of(call, state, streamed):
             for frame in capture.feed(piece):
                 yield frame
         last = capture.finish()
@@ -191,6 +210,7 @@ async def _keep_undelivered(call: ModelCall, capture: CaptureStream) -> None:
 
 async def _keep(call: ModelCall, generation: Generation, *, delivered: bool) -> None:
     asked = call.asked()
+    await call.gateway.sessions.refresh(call.live)
     placed = place(call, asked, generation)
     body = whole_reply(call, generation) if delivered else None
     await commit(call.gateway, call.live, asked, generation, placed, body=body, delivered=delivered)

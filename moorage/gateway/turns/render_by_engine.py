@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["render"]
+__all__ = ["encode", "render"]
 
 
-async def render(gateway: Gateway, live: LiveSession, request: Request, ask: ChatAsk) -> Reply:
-    """Its render route, else its tokenize route. Raises a Fault of 501 when it has neither."""
-    pin = live.trajectory.options.get("base_url")
+async def render(gateway: Gateway, live: LiveSession | None, request: Request, ask: ChatAsk) -> Reply:
+    """Its render route, else its tokenize route; `live` is None outside a session.
+
+    Raises a Fault of 501 when it has neither.
+    """
     for path in ("/v1/chat/completions/render", "/tokenize"):
 
         def body(state: EndpointState) -> bytes:
@@ -31,13 +33,39 @@ async def render(gateway: Gateway, live: LiveSession, request: Request, ask: Cha
             return msgspec.json.encode(fields)
 
         _, answered = await request.while_connected(
-            gateway.fleet.ask(path, body, model=ask.model, session=live.trajectory.uid, pin=pin)
+            gateway.fleet.ask(path, body, model=ask.model, session=_uid(live), pin=_pin(live))
         )
         if answered.status in (404, 405, 501):
             continue
         refuse_error(answered)
         return json_reply(_rendered(gateway, msgspec.json.decode(answered.body)))
     raise Fault(501, "the engine has neither a render nor a tokenize route", code="render_not_supported")
+
+
+async def encode(gateway: Gateway, live: LiveSession | None, request: Request, text: str) -> list[int]:
+    """The ids of a text, as the engine makes them of a completion's prompt. Raises a Fault of 501 for no such route."""
+
+    def body(state: EndpointState) -> bytes:
+        return msgspec.json.encode({"model": state.model_name, "prompt": text})
+
+    _, answered = await request.while_connected(
+        gateway.fleet.ask("/tokenize", body, model=None, session=_uid(live), pin=_pin(live))
+    )
+    if answered.status in (404, 405, 501):
+        raise Fault(
+            501, "the engine has no tokenize route, and there is no tokenizer here", code="render_not_supported"
+        )
+    refuse_error(answered)
+    ids: list[int] = _rendered(gateway, msgspec.json.decode(answered.body))["token_ids"]
+    return ids
+
+
+def _uid(live: LiveSession | None) -> str | None:
+    return None if live is None else live.trajectory.uid
+
+
+def _pin(live: LiveSession | None) -> str | None:
+    return None if live is None else live.trajectory.options.get("base_url")
 
 
 def _rendered(gateway: Gateway, said: Any) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class Flight:
         siblings.remove(self)
         if not siblings:
             del self._live.in_flight[self._key]
+            if not self._live.in_flight:
+                self._live.in_flight = {}  # an emptied one would keep its table
         self._live.busy -= 1
         if self._over is not None:
             self._over.set()

@@ -10,13 +10,17 @@ import msgspec
 
 from moorage.capture.packing import unpack_floats, unpack_ids
 from moorage.engines.contract import Generation, Sampled
+from moorage.engines.parsing.forced import forced_calls
+from moorage.engines.parsing.told import Hidden
 from moorage.gateway.turns.bodies import ChatAsk
 from moorage.gateway.turns.call import ModelCall
+from moorage.gateway.turns.constraining import asked_of, is_forced
 
 if TYPE_CHECKING:
+    from moorage.engines.parsing.process import ParserProcess
     from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["finish_of", "needs_parser", "say", "shown_logprobs"]
+__all__ = ["finish_of", "hidden_of", "needs_parser", "say", "shown_logprobs"]
 
 
 async def say(call: ModelCall, choice: Sampled) -> Sampled:
@@ -26,23 +30,11 @@ async def say(call: ModelCall, choice: Sampled) -> Sampled:
     parser = call.gateway.parser
     if parser is None or not needs_parser(call):
         return _with_message(choice, {"role": "assistant", "content": _plain_text(call, choice)})
-    parsed = await parser.parse(
-        _marked_text(call, choice),
-        tool_parser=call.tool_parser,
-        reasoning_parser=call.reasoning_parser,
-        tools=call.ask.tools,
-        ids=unpack_ids(choice.ids),
-        template_kwargs=call.ask.chat_template_kwargs,
-    )
-    if parsed.error is not None:  # with tools the reply says so (`tool_parsing`)
-        call.gateway.log.warning("not_parsed", request_id=call.request.id, why=parsed.error)
-        return _with_message(choice, {"role": "assistant", "content": _plain_text(call, choice)})
-    message: dict[str, Any] = {"role": "assistant", "content": _without_special(call, parsed.content)}
-    if parsed.reasoning is not None:
-        message["reasoning"] = _without_special(call, parsed.reasoning)
-    if not parsed.tool_calls:
-        return _with_message(choice, message)
-    message["tool_calls"] = parsed.tool_calls
+    message = await _split(call, parser, choice)
+    if is_forced(call) and not message.get("tool_calls"):
+        calls = forced_calls(message["content"], call.ask.tool_choice, new_id=call.gateway.new_id)
+        if calls:
+            message |= {"content": None, "tool_calls": calls}
     return _with_message(choice, message)
 
 
@@ -54,7 +46,36 @@ def finish_of(choice: Sampled) -> str:
 
 def needs_parser(call: ModelCall) -> bool:
     """Whether the text has to be split before the client can read it."""
-    return call.tool_parser is not None or call.reasoning_parser is not None
+    if not isinstance(call.ask, ChatAsk):
+        return False
+    return call.tool_parser is not None or call.reasoning_parser is not None or is_forced(call)
+
+
+def hidden_of(call: ModelCall) -> Hidden:
+    """The special tokens that no content shows."""
+    parser, renderer = call.gateway.parser, call.gateway.renderer
+    if parser is None or renderer is None:
+        return Hidden([])
+    if parser.hidden is None:
+        parser.hidden = Hidden(renderer.tokenizer.special_texts)
+    return parser.hidden
+
+
+async def _split(call: ModelCall, parser: ParserProcess, choice: Sampled) -> dict[str, Any]:
+    """The assistant's message; all of it content where it cannot be split."""
+    asked = asked_of(call)
+    parsed = await parser.parse(_marked_text(call, choice), asked=asked, ids=unpack_ids(choice.ids))
+    if parsed.error is not None:  # with tools the reply says so (`tool_parsing`)
+        call.gateway.log.warning("not_parsed", request_id=call.request.id, why=parsed.error)
+        return {"role": "assistant", "content": _plain_text(call, choice)}
+    hidden = hidden_of(call)
+    content = None if parsed.content is None else hidden.out_of(parsed.content)
+    message: dict[str, Any] = {"role": "assistant", "content": content}
+    if parsed.reasoning is not None:
+        message["reasoning"] = hidden.out_of(parsed.reasoning)
+    if parsed.tool_calls:
+        message["tool_calls"] = parsed.tool_calls[:1] if asked.parallel_tool_calls is False else parsed.tool_calls
+    return message
 
 
 def shown_logprobs(call: ModelCall, generation: Generation) -> list[Any] | None:
@@ -113,9 +134,10 @@ def _with_message(choice: Sampled, message: dict[str, Any]) -> Sampled:
 
 
 def _plain_text(call: ModelCall, choice: Sampled) -> str:
-    if choice.text is not None:
-        return choice.text
-    return call.gateway.decode_text(unpack_ids(choice.ids), skip_special=True)
+    if choice.text is None:
+        return call.gateway.decode_text(unpack_ids(choice.ids), skip_special=True)
+    # Of a stream that was to be parsed the engine left them in.
+    return hidden_of(call).out_of(choice.text) if call.ask.stream and needs_parser(call) else choice.text
 
 
 def _marked_text(call: ModelCall, choice: Sampled) -> str:
@@ -128,13 +150,3 @@ def _marked_text(call: ModelCall, choice: Sampled) -> str:
         ids.pop()
     text = renderer.tokenizer.decode(ids, skip_special=False)
     return text.partition(choice.stop_reason)[0] if isinstance(choice.stop_reason, str) else text
-
-
-def _without_special(call: ModelCall, text: str | None) -> str | None:
-    """Content never holds special tokens."""
-    renderer = call.gateway.renderer
-    if text is None or renderer is None:
-        return text
-    for token in renderer.tokenizer.special_texts:
-        text = text.replace(token, "")
-    return text

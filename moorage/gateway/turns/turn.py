@@ -11,6 +11,7 @@ from moorage.capture.retry import begin
 from moorage.gateway.http.faults import Fault
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
+from moorage.gateway.tokenizer_proof import mode_of_call
 from moorage.gateway.turns import exact, passthrough, replay
 from moorage.gateway.turns.bodies import ChatAsk, CompletionAsk, read_completion
 from moorage.gateway.turns.call import ModelCall
@@ -38,11 +39,16 @@ async def take_turn(gateway: Gateway, live: LiveSession, request: Request, path:
     async def work() -> Reply | Stream:
         if not gateway.settings.compat_claw:
             refuse_sealed(live)
-        if mode_of(gateway, live) == "exact" and not (call.read is not None and call.read.engine_renders):
+        renders = call.read is None or not call.read.engine_renders
+        if renders and mode_of(gateway, live) == "exact" and await _proven(call) == "exact":
             return await exact.answer(call)
         return await passthrough.answer(call)
 
-    return await answer_once(live, call.retry, work, lambda seq: replay.reply_again(call, seq))
+    async def again(seq: int) -> Reply | Stream:
+        return await replay.reply_again(call, seq)
+
+    once = work if gateway.company is None else gateway.company.flights.once(live, call.retry, work, again)
+    return await answer_once(live, call.retry, once, again)
 
 
 def _read(gateway: Gateway, live: LiveSession, request: Request, path: str) -> ModelCall:
@@ -53,7 +59,27 @@ def _read(gateway: Gateway, live: LiveSession, request: Request, path: str) -> M
         read, live.memo = read_in_session(live.memo, request, path)
         ask, content = read.ask, read.content(path, request.body)
     retry = retry_of(request, content)
-    return ModelCall(gateway=gateway, live=live, request=request, path=path, ask=ask, read=read, retry=retry)
+    return ModelCall(
+        gateway=gateway,
+        live=live,
+        request=request,
+        path=path,
+        ask=ask,
+        read=read,
+        retry=retry,
+        weight_version=gateway.weight_version,
+    )
+
+
+async def _proven(call: ModelCall) -> Mode:
+    """Exact, unless the engine that is asked has another tokenizer. Raises a Fault of 400 where exact was asked for."""
+    gateway = call.gateway
+    if gateway.renderer is None:
+        return "exact"  # planning says what is missing
+    asked = call.live.trajectory.options.get("mode_asked") or gateway.settings.mode
+    return await mode_of_call(
+        gateway.fleet, gateway.proof, gateway.renderer, call.uid, model=call.model, pin=call.pin, asked=asked
+    )
 
 
 def mode_of(gateway: Gateway, live: LiveSession) -> Mode:

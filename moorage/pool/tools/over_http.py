@@ -49,10 +49,20 @@ class OverHttp:
     """`moorage.pool.tools.source.Source` over the routes of a gateway."""
 
     def __init__(
-        self, url: str, key: str | None, *, say: Callable[[str], None], pause: Callable[[float], None] = time.sleep
+        self,
+        url: str,
+        key: str | None,
+        *,
+        trusted: str | None = None,
+        say: Callable[[str], None],
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`say`: what to tell people meanwhile. Raises UsageError for what is no gateway's address."""
+        """`trusted`: a file of certificates; None: the usual ones. `say`: what to tell people meanwhile.
+
+        Raises UsageError for what is no gateway's address.
+        """
         self.name = gateway_url(url)
+        self._trusted: str | bool = trusted or True
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._say = say
         self._pause = pause
@@ -199,6 +209,7 @@ class OverHttp:
         if self._open is None:
             self._open = requests.Session()
             self._open.trust_env = False
+            self._open.verify = self._trusted
         headers = {**self._headers, **options.pop("headers", {})}
         timeout = options.pop("timeout", _TIMEOUT_S)
         try:
@@ -231,7 +242,11 @@ class OverHttp:
             return TryAgainError(f"{self.name}: {detail}", code=code)
         return kinds.get(reply.status_code, FailedError)(f"{self.name}: {detail}", code=code)
 
-    def _no_connection(self, fault: BaseException) -> TryAgainError:
+    def _no_connection(self, fault: BaseException) -> MoorageError:
+        if "CERTIFICATE_VERIFY_FAILED" in str(fault):
+            hint = "name the file of its certificate, or of who signed it, in REQUESTS_CA_BUNDLE"
+            message = f"the certificate of {self.name} is not trusted here: {_short(fault)}"
+            return PreflightError(message, code="certificate_refused", hint=hint)
         return TryAgainError(
             f"no gateway answers at {self.name}: {_short(fault)}",
             code="no_connection",

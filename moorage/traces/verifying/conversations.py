@@ -82,12 +82,16 @@ class Saids:
         if message_key(record.prompt_key, reply) != record.reply_key:
             findings.fault(record.session_id, call.seq, "reply_key", "it is not that of the reply in the extras")
             return None
-        return Said(matched, new, not strict, self._system_key(matched, conversation.keys, new))
+        return Said(matched, new, not strict, self._system_key(matched, conversation.keys, new, strict=strict))
 
-    def _system_key(self, matched: Node | None, keys: list[bytes], new: list[dict[str, Any]]) -> bytes | None:
+    def _system_key(
+        self, matched: Node | None, keys: list[bytes], new: list[dict[str, Any]], *, strict: bool
+    ) -> bytes | None:
         if matched is not None:
             before = self._said.get(matched.seq)
-            return None if before is None else before.system_key
+            # Of a loose match only the recorded words are kept, not those that were sent.
+            known = before is not None and (strict or not before.system_key)
+            return before.system_key if before is not None and known else None
         leading = b""
         for message, key in zip(new, keys, strict=True):
             if message.get("role") not in ("system", "developer"):

@@ -112,7 +112,7 @@ def _replies(said: Said, *, passthrough: bool) -> set[int | None]:
 
 def _system_changed(call: Call, said: Said, saids: Saids) -> set[bool]:
     others = saids.system_keys(call.seq)
-    if not others or others == {said.system_key}:
+    if not others or (others == {said.system_key} and said.system_key is not None):
         return {False}
     return {False, True}
 

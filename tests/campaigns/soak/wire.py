@@ -96,6 +96,6 @@ async def _read(reader: asyncio.StreamReader) -> Answer:
 
 
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while size := int(await reader.readline(), 16):
+    while size := int((await reader.readuntil(b"\n")), 16):
         yield (await reader.readexactly(size + 2))[:-2]
-    await reader.readline()
+    await reader.readuntil(b"\n")

@@ -92,7 +92,7 @@ def test_a_second_measurement_can_only_help_but_for_what_failed():
 
 def test_targets_name_the_case_that_measures_them():
     measured = {target.case for target in TARGETS} - {"lost", "errors"}
-    assert measured == {"pass", "capture64", "capture16", "exact", "alone", "stream", "long"}
+    assert measured == {"pass", "capture64", "capture16", "exact", "alone", "stream", "long", "workers"}
 
 
 def test_a_stack_that_is_missing_leaves_its_figures_out():
@@ -135,6 +135,7 @@ CASES = {
     "exact": ["nginx", "moorage", "atropos"],
     "alone": ["direct", "nginx", "moorage"],
     "stream": ["direct", "nginx", "moorage", "moorage captured"],
+    "workers": ["moorage", "moorage 4 workers", "moorage postgres", "moorage postgres 4 workers"],
 }
 COSTS = {"direct": (None, 1), "nginx": (10, 1), "moorage": (30, 3), "moorage captured": (30, 3)}
 

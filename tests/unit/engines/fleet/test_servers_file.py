@@ -55,7 +55,7 @@ def test_every_field(tmp_path: Path) -> None:
         health_check=False,
     )
     assert (second.model_name, second.tokenizer_name, second.api_key) == ("m", "common", None)
-    assert (first.gives_token_ids, second.gives_token_ids) == (True, False)
+    assert (first.server_type, second.server_type) == ("sglang", "openai")
     assert CANARY not in repr(first)
 
 
