@@ -2,6 +2,7 @@
 
     python -m tests.campaigns conversations [--number 200] [--seed N]   against a real vLLM, with models/nano
     python -m tests.campaigns kills [--number 20] [--seed N]            kill -9 under load, against a stub engine
+    python -m tests.campaigns soak [--minutes 60] [--workers N]         half of the load it can take: leaks and losses
 
 The seed is printed with what was found, and the same seed says the same things again; what a model samples, and when
 the processes of a busy machine run, it does not fix.

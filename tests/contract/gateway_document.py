@@ -33,7 +33,7 @@ def check_declared(name: str, reply: requests.Response) -> None:
 
 
 class Moods:
-    """A canned engine that also embeds and tokenizes, unless its mood is worse."""
+    """A canned engine that also embeds, tokenizes and scores prompts, unless its mood is worse."""
 
     def __init__(self) -> None:
         self._canned = CannedReplies("stub", prompt_ids=12, sampled=6)
@@ -48,4 +48,6 @@ class Moods:
             return StubReply(200, b'{"object":"list","data":[],"model":"stub","usage":{}}')
         if path == "/tokenize" and self.mood != "no tokenizer":
             return StubReply(200, b'{"count":2,"max_model_len":99,"tokens":[4,5]}')
+        if b'"prompt_logprobs"' in body and self.mood != "no tokenizer":
+            return StubReply(200, b'{"choices":[{"prompt_logprobs":[null,{"5":{"logprob":-0.5,"rank":1}}]}]}')
         return self._canned(path, body)

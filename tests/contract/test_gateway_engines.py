@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.gateway_calls import check_openai, events_of, init, steps_of
+from tests.contract.gateway_calls import check_openai, events_of, init, send_and_leave, steps_of
 from tests.contract.gateway_engines import SAMPLING, Engine, engines_behind, entries, ids_of, talk
 from tests.contract.gateway_process import wait_until
 from tests.stand_ins.engine_stub import Fault
@@ -175,6 +175,17 @@ def test_n_where_an_engine_ignores_it(nano: Path, tmp_path: Path, mode: str) -> 
         assert len(stubs[0].requests) == 5
 
 
+def test_n_on_the_open_routes_where_a_host_ignores_it(nano: Path, tmp_path: Path) -> None:
+    engine = Engine("openai", HostedServer(ignores_n=True), {"n_kwarg_is_ignored": True})
+    with engines_behind(tmp_path, nano, engine) as (gateway, stubs):
+        said = gateway.post("/v1/chat/completions", {**HI, "n": 4}).json()
+        assert [one["index"] for one in said["choices"]] == [0, 1, 2, 3]
+        assert said["usage"] == {"prompt_tokens": 9, "completion_tokens": 28, "total_tokens": 37}
+        assert [json.loads(one.body)["n"] for one in stubs[0].requests] == [1] * 4
+        stubs[0].spoil(Fault("status", 429, headers={"retry-after": "3"}))
+        assert gateway.post("/v1/chat/completions", {**HI, "n": 4}).status_code == 429
+
+
 def test_train_and_eval_have_slots_of_their_own(nano: Path, tmp_path: Path) -> None:
     fields = {"num_max_requests_at_once": 1, "num_requests_for_eval": 1}
     with engines_behind(tmp_path, nano, Engine("vllm", None, fields)) as (gateway, stubs):
@@ -251,3 +262,26 @@ def check_scores(said: dict[str, Any], ids: list[int], k: int) -> None:
     assert said["prompt_topk_logprobs"] == [sorted(row, reverse=True) for row in said["prompt_topk_logprobs"]]
     assert said["prompt_logprobs"][0] is None
     assert all(isinstance(one, float) for one in said["prompt_logprobs"][1:])
+
+
+def test_a_long_prompt_is_scored_too(nano: Path, tmp_path: Path) -> None:
+    with engines_behind(tmp_path, nano, Engine("sglang")) as (gateway, _):
+        ids = [5 + number % 300 for number in range(20_000)]
+        said = gateway.post("/v1/logprobs", {"input_ids": ids, "top_k": 2})
+        assert said.status_code == 200, said.text[:300]
+        check_scores(said.json(), ids, 2)
+
+
+def test_a_client_that_leaves_several_requests_ends_all_of_them(nano: Path, tmp_path: Path) -> None:
+    engine = Engine("sglang", None, {"n_kwarg_is_ignored": True})
+    with engines_behind(tmp_path, nano, engine) as (gateway, stubs):
+        uid = gateway.post("/sessions/create", {}).json()["uuid"]
+        talk(gateway, uid, "Hi.")
+        before = len(stubs[0].requests)
+        stubs[0].spoil(Fault("slow", after=0), *[Fault("silence")] * 3)
+        connection = send_and_leave(gateway, f"/{uid}/v1/chat/completions", {**HI, "n": 4})
+        wait_until(lambda: len(stubs[0].requests) == before + 4)
+        connection.close()
+        wait_until(lambda: all(one.gone for one in stubs[0].requests[before + 1 :]))
+        wait_until(lambda: slots(gateway)["train"]["busy"] == 0)
+        assert len(gateway.get(f"/{uid}/nodes").json()["nodes"]) == 1

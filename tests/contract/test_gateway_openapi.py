@@ -135,6 +135,8 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
         "complete_text": Call("POST", "/v1/completions", {"prompt": "a"}),
         "embed": Call("POST", "/v1/embeddings", {"input": "a"}),
         "list_models": Call("GET", "/v1/models"),
+        "score_prompt": Call("POST", "/v1/logprobs", {"input_ids": [4, 5]}),
+        "session_score_prompt": Call("POST", f"/{one}/v1/logprobs", {"input_ids": [4, 5]}),
         "create_session": Call("POST", "/sessions/create", {}),
         "session_chat": Call("POST", f"/{one}/v1/chat/completions", chat()),
         "session_render": Call("POST", f"/{one}/v1/chat/completions/render", chat()),
@@ -228,7 +230,7 @@ def _unknown() -> dict[str, Call]:
     calls = {}
     for method, path, operation in operations():
         if "{" in path:
-            model_call = any(word in path for word in ("completions", "messages", "responses"))
+            model_call = any(word in path for word in ("completions", "messages", "responses", "logprobs"))
             body = {"messages": SAID, "prompt": [1], "input": "a"} if model_call else {}
             place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", file="none.js")
             calls[operation["operationId"]] = Call(method, place, body if method == "POST" else None)
@@ -239,6 +241,7 @@ def _unknown() -> dict[str, Call]:
     return {
         **calls,
         "embed": Call("POST", "/v1/embeddings", {"input": "a", "model": "nobody"}),
+        "score_prompt": Call("POST", "/v1/logprobs", {"input_ids": [4, 5], "model": "nobody"}),
         "create_session": Call("POST", "/sessions/create", {"base_url": "http://127.0.0.1:1"}),
         "ack": Call("POST", "/pool/ack", {"lease_ids": ["none"]}),
         "nack": Call("POST", "/pool/nack", {"lease_ids": ["none"]}),

@@ -51,7 +51,7 @@ class EndpointState:
         self.generates_from_ids: bool | None = None if endpoint.server_type == "vllm" else False
         """Whether `/inference/v1/generate` is open; None: never asked."""
         self.ignores_n = endpoint.n_kwarg_is_ignored
-        """It gives one choice whatever `n` says: configured so, or seen."""
+        """It gives one choice whatever `n` says, or refuses to give more."""
 
     @property
     def healthy(self) -> bool:

@@ -11,15 +11,16 @@ from moorage.errors import MoorageError
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
 from moorage.gateway.http.sse import error_frame
-from moorage.gateway.routes import open_retold
+from moorage.gateway.routes import open_retold, open_several
 from moorage.gateway.routes.models_list import models_reply
+from moorage.gateway.turns.bodies import MAX_N
 from moorage.gateway.turns.lanes import lane_of
 from moorage.gateway.turns.upstream import relay_error
 
 if TYPE_CHECKING:
     from moorage.engines.contract import Directed
     from moorage.engines.fleet.state import EndpointState
-    from moorage.engines.wire.answer import StreamedAnswer
+    from moorage.engines.wire.answer import Answer, StreamedAnswer
     from moorage.gateway.gateway import Gateway
 
 __all__ = ["chat", "completions", "embeddings", "models"]
@@ -32,6 +33,7 @@ class Peek(msgspec.Struct, frozen=True):
 
     model: str | None = None
     stream: bool | None = None
+    n: Any = None
     skip_reasoning: Any = msgspec.UNSET
 
 
@@ -62,17 +64,27 @@ async def _pass(gateway: Gateway, request: Request, path: str, *, chat: bool = F
     has_skip = peek.skip_reasoning is not msgspec.UNSET
 
     lane = lane_of(request)
+    several = type(peek.n) is int and 1 < peek.n <= MAX_N and not peek.stream
 
     def body(state: EndpointState) -> bytes | Directed:
         if not state.dialect.has_openai_routes and path != EMBEDDINGS:
             return open_retold.body_for(state, request, chat=chat)
         passed = request.body if named else _with_model(request.body, state.model_name)
+        if several and state.ignores_n:
+            passed = open_several.one_choice(passed)
         return state.endpoint.prepared(passed, chat=chat, has_skip=has_skip)
 
     if not peek.stream:
         state, answered = await request.while_connected(gateway.fleet.ask(path, body, model=named, lane=lane))
         if not state.dialect.has_openai_routes and path != EMBEDDINGS:
             return open_retold.reply_of(gateway, state, request, answered, chat=chat)
+        if several and state.ignores_n and answered.status == 200:
+            pin = state.endpoint.base_url
+
+            async def ask() -> Answer:
+                return (await gateway.fleet.ask(path, body, model=named, pin=pin, lane=lane))[1]
+
+            return Reply(200, await request.while_connected(open_several.filled(answered.body, peek.n, ask)))
         return Reply(answered.status, answered.body, answered.header(b"content-type") or b"application/json")
     state, streamed = await request.while_connected(gateway.fleet.open(path, body, model=named, lane=lane))
     await relay_error(streamed)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.errors import ConflictError, NotFoundError
+from moorage.gateway.auth.credentials import OF_SESSIONS, key_shown
 from moorage.gateway.http.faults import BodyWrong
 from moorage.gateway.http.reply import Reply, Stream, json_reply
 from moorage.gateway.http.request import Request
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from moorage.gateway.gateway import Gateway
 
 __all__ = ["chat", "complete", "complete_here", "completions", "for_call", "init", "known", "models", "register"]
+
+
+GIVEN = "given"
+"""In a trajectory's options: the metadata of its creation, where its agent has a key of its own."""
 
 
 class InitBody(msgspec.Struct, frozen=True):
@@ -53,7 +58,7 @@ async def init(gateway: Gateway, request: Request) -> Reply:
             prompt_uid=body.prompt_uid,
             channel=body.channel,
             metadata=body.metadata or {},
-            options={"key_digest": own.digest} if own is not None else {},
+            options={"key_digest": own.digest, GIVEN: body.metadata or {}} if own is not None else {},
             offered_prompt_uid=None if body.prompt_uid else made,
             created_at=gateway.clock(),
         ),
@@ -77,7 +82,8 @@ async def register(gateway: Gateway, request: Request) -> Reply:
     body = request.decode(RegisterBody, empty=b"{}")
     check_channel(body.channel)
     live = await known(gateway, request.params["uid"])
-    change = Change(prompt_uid=_unfixed(live, request), channel=body.channel, metadata=body.metadata)
+    metadata = _registered(live, request, body.metadata)
+    change = Change(prompt_uid=_unfixed(live, request), channel=body.channel, metadata=metadata)
     await _change(gateway, live, change)
     return json_reply({"status": "ok"})
 
@@ -152,6 +158,14 @@ async def _fix_prompt(gateway: Gateway, live: LiveSession, prompt_uid: str) -> N
     """The first use of a base URL fixes the prompt; another one later is a ConflictError."""
     if live.trajectory.prompt_uid != prompt_uid:
         await _change(gateway, live, Change(prompt_uid=prompt_uid))
+
+
+def _registered(live: LiveSession, request: Request, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """With the trajectory's own key what it was given when it was made stays: an agent writes no right answers."""
+    given = live.trajectory.options.get(GIVEN)
+    if metadata is None or not given or not (key_shown(request.headers) or b"").startswith(OF_SESSIONS):
+        return metadata
+    return {**metadata, **given}
 
 
 def _unfixed(live: LiveSession, request: Request) -> str | None:

@@ -227,7 +227,7 @@ def _body(call: ModelCall, known: Known, state: EndpointState, n: int) -> bytes 
         call.small_body,
         known,
         model=state.name_for(call.model),
-        n=n,
+        n=1 if state.ignores_n and not call.ask.stream else n,
         max_tokens=_room(call, known, state),
     )
 

@@ -81,6 +81,9 @@ def _captured(call: ModelCall, body: bytes, state: EndpointState) -> bytes | Dir
     has_skip = call.ask.skip_reasoning is not msgspec.UNSET
     if has_skip or state.endpoint.reasoning is not None:
         body = state.endpoint.prepared(body, chat=isinstance(call.ask, ChatAsk), has_skip=has_skip)
+    if state.ignores_n and call.ask.choices > 1 and not call.ask.stream:
+        body = append_fields(body, [b'"n":1'])
+        return state.dialect.captured(body, msgspec.structs.replace(call.ask, n=1), state.name_for(call.model))
     return state.dialect.captured(body, call.ask, state.name_for(call.model))
 
 

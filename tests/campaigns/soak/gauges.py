@@ -28,11 +28,13 @@ class Reading:
     """Of `time.monotonic`."""
     cpu_s: float
     resident_mb: float
+    own_mb: float
+    """Of the process that was started: the whole gateway but its parsers, where it has one worker."""
     store_mb: float
     """0 over PostgreSQL."""
     processes: int
     descriptors: Counter[str] = field(default_factory=Counter)
-    """By what they are: sockets to engines are `engine`, which are kept for reuse and are no leak by themselves."""
+    """By what they are. `engine`: sockets to engines, and `store`: its files; both are kept for reuse."""
     threads: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
     """asyncio's, by what they run."""
@@ -47,13 +49,14 @@ async def read_gauges(pid: int, probe: Path, db: Path | None, engine_ports: set[
         at=time.monotonic(),
         cpu_s=tree_cpu_s(pid),
         resident_mb=sum(_status(one, "VmRSS:") for one in pids) / 1024,
+        own_mb=_status(pid, "VmRSS:") / 1024,
         store_mb=_size_bytes(db) / 1e6,
         processes=len(pids),
         threads=sum(_status(one, "Threads:") for one in pids),
         tasks=tasks,
     )
     for one in pids:
-        found.descriptors.update(_descriptors(one, engines))
+        found.descriptors.update(_descriptors(one, engines, db))
     return found
 
 
@@ -86,14 +89,17 @@ async def _tasks(pids: list[int], probe: Path) -> Counter[str]:
     return found
 
 
-def _descriptors(pid: int, engines: set[str]) -> Counter[str]:
+def _descriptors(pid: int, engines: set[str], db: Path | None) -> Counter[str]:
     found: Counter[str] = Counter()
     for place in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(place)
+            target = str(place.readlink())
             kind, _, number = target.partition(":[")
-            is_engine = kind == "socket" and number.rstrip("]") in engines
-            found["engine" if is_engine else kind if number else "file"] += 1
+            if kind == "socket" and number.rstrip("]") in engines:
+                kind = "engine"
+            elif db is not None and target.startswith(str(db)):
+                kind = "store"
+            found[kind if number or kind == "store" else "file"] += 1
     return found
 
 

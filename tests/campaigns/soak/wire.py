@@ -39,7 +39,7 @@ class Wire:
         self._pair: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """`body`: bytes as they are, anything else as JSON, None none. Raises OSError or EOFError: it did not come whole.
+        """`body`: bytes as they are, anything else as JSON, None none. Raises OSError, EOFError: it did not come whole.
 
         TimeoutError is an OSError: nothing came for a minute.
         """

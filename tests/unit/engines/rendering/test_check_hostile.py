@@ -19,6 +19,8 @@ from tests.unit.engines.rendering.talk import Talk
 from tests.unit.engines.rendering.uses import READ, TOLD
 from tests.unit.engines.rendering.vocabularies import byte_level, sentence_piece
 
+pytestmark = pytest.mark.slow
+
 TEMPLATES = Path(__file__).parent / "templates"
 GO, MORE = {"role": "user", "content": "Where does the fox go?"}, {"role": "user", "content": "And the dog?"}
 HEADER = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

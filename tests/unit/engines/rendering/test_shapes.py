@@ -137,6 +137,7 @@ def test_plain_conversations_are_known_after_two(family, kind):
     assert one.hits == len(PLAIN) - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [one for one in FAMILIES if one.name in ("nano", "llama3", "gemma")], ids=str)
 @settings(max_examples=60, deadline=None)
 @given(said=st.lists(texts, min_size=3, max_size=9), escape=st.booleans())
