@@ -20,6 +20,7 @@ from tests.contract.gateway_process import GatewayProcess, running_gateway
 
 WEAKNESSES = table_rows((ROOT / "docs/gateway-weaknesses.md").read_text(encoding="utf-8"))
 PAGE = (ROOT / "docs/gateway.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
 MARK = "--- end of a block ---"
 
 
@@ -94,7 +95,8 @@ def test_the_codes_of_the_faults_exist() -> None:
     assert [code for code in named - made_of_a_kind if f'"{code}"' not in source] == []
     at_start = set(re.findall(r"`([a-z_]+)`", section(PAGE, "Start it")))
     never_told = {"bad_header", "bad_method", "bad_target"}  # what we ask an engine with is ours
-    assert written - named - at_start - never_told == set()
+    of_commands = {code for row in table_rows(section(COMMANDS, "Error codes")) for code in codes(row[0])}
+    assert written - named - at_start - of_commands - never_told == set()
 
 
 def test_the_metrics_exist(gateway: GatewayProcess) -> None:

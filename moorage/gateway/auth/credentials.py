@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from moorage.gateway.auth.refusals import several_keys
 
-__all__ = ["key_shown"]
+__all__ = ["OF_SESSIONS", "key_shown"]
+
+OF_SESSIONS = b"moor_session_"
+"""How the key of a session begins."""
 
 
 def key_shown(headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:

@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from moorage.gateway.auth.credentials import key_shown
+from moorage.gateway.auth.credentials import OF_SESSIONS, key_shown
 from moorage.gateway.auth.door import Capability
 from moorage.gateway.auth.key_text import digest_of, make_key, mistyped, read_key
 from moorage.gateway.auth.refusals import forbidden, key_missing, key_wrong, no_admin_key, too_many_failures
@@ -31,7 +31,6 @@ __all__ = ["KEY_DIGEST", "KeyDoor"]
 KEY_DIGEST = "key_digest"
 """In a trajectory's options: the digest of its own key, hexadecimal."""
 
-OF_SESSIONS = b"moor_session_"
 READS = 4
 """At once, for keys of sessions that are not in memory: strangers must not keep the store busy."""
 

@@ -47,10 +47,12 @@ class App:
                 gateway.gate.enter()
                 called = True
             outcome = await route.handler(gateway, request)
-            if isinstance(outcome, Reply):
-                connection.send(request, outcome)
-            else:
+            if not isinstance(outcome, Reply):
                 await self._stream(request, outcome, connection)
+            elif request.gone:
+                raise ClientGone
+            else:
+                connection.send(request, outcome)
             status = outcome.status
         except ClientGone:
             gateway.log.info("client_gone", request_id=request.id, path=request.path)
@@ -71,8 +73,10 @@ class App:
                 await connection.send_frame(request, frame)
 
         head = Reply(stream.status, b"", stream.content_type, ((b"cache-control", b"no-cache"), *stream.headers))
-        connection.begin_stream(request, head)
         try:
+            if request.gone:
+                raise ClientGone
+            connection.begin_stream(request, head)
             await request.while_connected(pump())
             connection.end_stream(request)
         except BaseException:
@@ -85,6 +89,8 @@ class App:
         reply = reply_of(fault, shape)
         if not isinstance(fault, Fault | UpstreamError) and reply.status >= 500:
             self._gateway.log.fault(fault, request_id=request.id, path=request.path)
+        if request.gone:
+            return CLIENT_GONE
         if not connection.streaming(request):
             connection.send(request, reply)
         return reply.status

@@ -91,6 +91,11 @@ class Request:
                 raise BodyWrong("NaN and Infinity are no JSON numbers") from None
             raise BodyNotJson(f"the body is not JSON: {fault}") from None
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has gone: nobody is there to be answered."""
+        return self._gone
+
     async def while_connected(self, work: Awaitable[T]) -> T:
         """The result of `work`, cancelled when the client goes away: ClientGone.
 

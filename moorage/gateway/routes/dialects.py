@@ -47,6 +47,10 @@ __all__ = [
 MESSAGES = Dialect(messages_request.to_chat, messages_reply.whole, MessagesWriter)
 RESPONSES = Dialect(responses_request.to_chat, responses_reply.whole, ResponsesWriter)
 
+LOOKED_BACK = 256
+"""Calls among which a previous response is looked for."""
+AT_ONCE = 8
+
 Find = Callable[["Gateway", Request], Awaitable["LiveSession"]]
 """The session or trajectory of a path."""
 
@@ -123,12 +127,15 @@ async def _responses(gateway: Gateway, request: Request, find: Find) -> Reply | 
 
 async def _seq_of(gateway: Gateway, live: LiveSession, previous: str) -> int:
     """The call whose reply had that id. The latest are looked at first: it is mostly the last one."""
-    for node in reversed(live.tree.nodes()):
-        stored = (await gateway.store.extras(live.trajectory.uid, [node.seq])).get(node.seq)
-        body = msgspec.json.decode(msgspec.json.decode(stored, type=Extras).body) if stored else None
-        if isinstance(body, dict) and responses_reply.response_id(str(body.get("id", ""))) == previous:
-            return node.seq
-    raise _no_previous(previous, "no call of this session has it")
+    latest = range(len(live.tree) - 1, max(-1, len(live.tree) - 1 - LOOKED_BACK), -1)
+    for start in range(0, len(latest), AT_ONCE):
+        seqs = latest[start : start + AT_ONCE]
+        extras = await gateway.store.extras(live.trajectory.uid, seqs)
+        for seq in seqs:
+            body = msgspec.json.decode(msgspec.json.decode(extras[seq], type=Extras).body) if seq in extras else None
+            if isinstance(body, dict) and responses_reply.response_id(str(body.get("id", ""))) == previous:
+                return seq
+    raise _no_previous(previous, f"none of the latest {LOOKED_BACK} calls of this session has it")
 
 
 def _no_previous(previous: object, why: str) -> Fault:

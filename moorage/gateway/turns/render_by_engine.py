@@ -35,7 +35,7 @@ async def render(gateway: Gateway, live: LiveSession | None, request: Request, a
         _, answered = await request.while_connected(
             gateway.fleet.ask(path, body, model=ask.model, session=_uid(live), pin=_pin(live))
         )
-        if answered.status in (404, 405, 501):
+        if answered.status in (403, 404, 405, 501):
             continue
         refuse_error(answered)
         return json_reply(_rendered(gateway, msgspec.json.decode(answered.body)))
@@ -51,7 +51,7 @@ async def encode(gateway: Gateway, live: LiveSession | None, request: Request, t
     _, answered = await request.while_connected(
         gateway.fleet.ask("/tokenize", body, model=None, session=_uid(live), pin=_pin(live))
     )
-    if answered.status in (404, 405, 501):
+    if answered.status in (403, 404, 405, 501):
         raise Fault(
             501, "the engine has no tokenize route, and there is no tokenizer here", code="render_not_supported"
         )

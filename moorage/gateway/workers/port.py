@@ -63,6 +63,5 @@ def _taken(host: str, port: int, fault: OSError) -> ConflictError:
     return ConflictError(
         f"port {port} on {host} cannot be used: {fault.strerror}",
         code="port_taken",
-        hint="another gateway may have it: choose another with --port",
-        next=[f"moor gateway --port {port + 1}"],
+        hint=f"another gateway may have it: the same command with --port {port + 1}, or with --port 0 for any free one",
     )
