@@ -1,0 +1,1 @@
+"""The gateway as a Python object: trajectories, the pool, rewards, control."""

@@ -1,0 +1,74 @@
+"""A gateway's error replies as errors of this package, with the gateway's own code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from moorage.errors import (
+    ConflictError,
+    FailedError,
+    MoorageError,
+    NotFoundError,
+    PreflightError,
+    TryAgainError,
+    UsageError,
+)
+
+__all__ = ["fault_of", "no_connection", "silent"]
+
+KINDS: tuple[tuple[frozenset[int], type[MoorageError]], ...] = (
+    (frozenset((400, 405, 413, 422, 431)), UsageError),
+    (frozenset((401, 403, 406)), PreflightError),
+    (frozenset((404,)), NotFoundError),
+    (frozenset((409,)), ConflictError),
+    (frozenset((408, 425, 429, 503, 504)), TryAgainError),
+)
+
+
+def fault_of(status: int, content: bytes, where: str) -> MoorageError:
+    """What a reply that is no success says. `data` has its `status`, and for 422 the `errors` with JSON pointers."""
+    message, code, more = _said(content)
+    kind = next((kind for statuses, kind in KINDS if status in statuses), FailedError)
+    hint = ""
+    if status in (401, 403):
+        hint = "name the variable that holds a key with key_env (MOORAGE_KEY)"
+    if not message:
+        message, hint = f"it answers {status}", "another program, or another version, may listen there"
+    return kind(f"{where}: {message}", code=code or f"http_{status}", hint=hint, data={"status": status, **more})
+
+
+def no_connection(where: str, fault: BaseException) -> TryAgainError:
+    """Nobody answers there, or the connection broke."""
+    reason = str(fault) or type(fault).__name__
+    return TryAgainError(
+        f"no gateway answers at {where}: {reason[:200]}",
+        code="no_connection",
+        hint="is it running, and is the address right?",
+    )
+
+
+def silent(where: str, timeout_s: float | None) -> TryAgainError:
+    """Not a byte for too long."""
+    said = "in time" if timeout_s is None else f"for {timeout_s:g} s"
+    return TryAgainError(f"{where} did not answer {said}", code="gateway_silent", hint="raise timeout_s")
+
+
+def _said(content: bytes) -> tuple[str, str | None, dict[str, Any]]:
+    """(message, code, more) of a problem, of an OpenAI error, of an Anthropic one; an engine's too."""
+    try:
+        body = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return content.decode("utf-8", "replace").strip()[:500], None, {}
+    if not isinstance(body, dict):
+        return str(body)[:500], None, {}
+    inner = body.get("error", body)
+    if isinstance(inner, str):
+        return inner, None, {}
+    if not isinstance(inner, dict):
+        return "", None, {}
+    message = inner.get("message") or inner.get("detail") or ""
+    code = inner.get("code")
+    more = {name: inner[name] for name in ("errors", "param") if inner.get(name)}
+    return str(message), code if isinstance(code, str) and code else None, more

@@ -1,0 +1,1 @@
+"""Recorded conversations with the names that Atropos has for them."""
