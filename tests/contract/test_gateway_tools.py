@@ -377,3 +377,13 @@ def children_of(pid: int) -> list[int]:
     """Of the main thread, which starts them."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(one) for one in text.split()]
+
+
+def test_a_text_completion_is_streamed_whatever_the_sessions_parsers(
+    gateway: GatewayProcess, engine: Listening
+) -> None:
+    session = made(gateway, reasoning_parser="qwen3")
+    engine.engine.say.append("five and six")
+    body = {"prompt": "2+3", "max_tokens": 100, "stream": True}
+    events = events_of(gateway.post(f"/{session}/v1/completions", body).text.split("\n"))
+    assert "".join(json.loads(one)["choices"][0]["text"] for one in events if one != "[DONE]") == "five and six"

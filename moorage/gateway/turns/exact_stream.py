@@ -22,7 +22,7 @@ from moorage.gateway.turns.bodies import ChatAsk
 from moorage.gateway.turns.call import ModelCall
 from moorage.gateway.turns.commit import Asked, Placed, commit, to_its_end
 from moorage.gateway.turns.retelling import pieces_of
-from moorage.gateway.turns.saying import finish_of, needs_parser, say, shown_logprobs
+from moorage.gateway.turns.saying import finish_of, is_held, say, shown_logprobs
 from moorage.gateway.turns.splitting import LiveSplit
 from moorage.gateway.turns.whole import usage_of, whole_reply
 
@@ -37,7 +37,7 @@ async def frames(
     call: ModelCall, asked: Asked, known: Known, placed: Placed, state: EndpointState, streamed: StreamedAnswer
 ) -> AsyncGenerator[bytes, None]:
     """What the client gets; the terminal frames only when the call is durable."""
-    held = needs_parser(call)
+    held = is_held(call)
     live = LiveSplit.of(call, known.ids) if held else None
     full = call.gateway.settings.full_reply or live is not None  # parsers go by ids
     capture = CaptureStream(call.ask, full_reply=full, known=known, top_logprobs=call.wants_logprobs)
@@ -106,7 +106,7 @@ async def _rest(live: LiveSplit | None, generation: Generation, last: list[dict[
     """What is recorded, and what of it the client does not know yet."""
     if live is None:
         return Rest(generation, [(one.index, delta) for one in generation.choices for delta in _deltas(one)], None)
-    deltas = list((await live.feed(last)).items())
+    deltas = await live.feed(last)
     choices: list[Sampled] = []
     fault: MoorageError | None = None
     for choice in generation.choices:
@@ -166,9 +166,9 @@ class _Chunks:
                     out.append(self._frame(index, said if ids is None else {**said, "token_ids": ids}))
         return out
 
-    def deltas(self, found: dict[int, dict[str, Any]]) -> list[bytes]:
-        """Frames for what a parser found in each choice."""
-        return [self._frame(index, {"delta": delta}) for index, delta in found.items()]
+    def deltas(self, found: list[tuple[int, dict[str, Any]]]) -> list[bytes]:
+        """Frames for what a parser found, each with its choice's index."""
+        return [self._frame(index, {"delta": delta}) for index, delta in found]
 
     def _first(self, index: int, choice: dict[str, Any]) -> list[bytes]:
         """What comes before a choice's text: chat's role, and the prompt's ids for a client that asked."""
@@ -183,7 +183,7 @@ class _Chunks:
         `last`: the engine's terminal events, which may have text: its last token's, or all that it gave at once.
         """
         out = self.texts(last, held=held)
-        out.extend(self._frame(index, {"delta": delta}) for index, delta in rest.deltas)
+        out.extend(self.deltas(rest.deltas))
         logprobs = shown_logprobs(self._call, rest.generation)
         for position, choice in enumerate(rest.generation.choices):
             end: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from moorage.engines.parsing.process import ParserProcess
     from moorage.engines.rendering.tokenizer import Tokenizer
 
-__all__ = ["finish_of", "hidden_of", "needs_parser", "say", "shown_logprobs"]
+__all__ = ["finish_of", "hidden_of", "is_held", "needs_parser", "say", "shown_logprobs"]
 
 
 async def say(call: ModelCall, choice: Sampled) -> Sampled:
@@ -51,6 +51,11 @@ def needs_parser(call: ModelCall) -> bool:
     return call.tool_parser is not None or call.reasoning_parser is not None or is_forced(call)
 
 
+def is_held(call: ModelCall) -> bool:
+    """Whether a stream's text is not told as it is: it will be split, or read as a demanded call."""
+    return needs_parser(call) and (call.gateway.parses or is_forced(call))
+
+
 def hidden_of(call: ModelCall) -> Hidden:
     """The special tokens that no content shows."""
     parser, renderer = call.gateway.parser, call.gateway.renderer
@@ -66,7 +71,8 @@ async def _split(call: ModelCall, parser: ParserProcess, choice: Sampled) -> dic
     asked = asked_of(call)
     parsed = await parser.parse(_marked_text(call, choice), asked=asked, ids=unpack_ids(choice.ids))
     if parsed.error is not None:  # with tools the reply says so (`tool_parsing`)
-        call.gateway.log.warning("not_parsed", request_id=call.request.id, why=parsed.error)
+        if parser.enabled:  # else it was said once
+            call.gateway.log.warning("not_parsed", request_id=call.request.id, why=parsed.error)
         return {"role": "assistant", "content": _plain_text(call, choice)}
     hidden = hidden_of(call)
     content = None if parsed.content is None else hidden.out_of(parsed.content)

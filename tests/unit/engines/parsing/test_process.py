@@ -273,7 +273,7 @@ def test_many_streams_are_fed_in_few_conversations(folder):
         process._feeding._ask = counted
         streams = [process.stream(R) for _ in range(200)]
         said = await asyncio.gather(*(one.feed([Piece("ab", [1]), Piece("c", [2])]) for one in streams))
-        assert said == [{"content": "ABC"}] * 200
+        assert said == [[{"content": "ABC"}]] * 200
         assert asked < 5
 
     run(folder, work)
@@ -287,13 +287,14 @@ def test_a_stream_that_breaks_says_so_and_whole_texts_are_parsed_still(folder, b
     async def work(process):
         await process.start()
         stream, other = process.stream(R), process.stream(R)
-        assert await stream.feed([Piece("a", [1])]) == {"content": "A"}
-        assert await stream.feed([Piece(bad, [1])]) == {}
-        assert stream.broken
-        assert await stream.feed([Piece("b", [1])]) == {}
+        assert await stream.feed([Piece("a", [1])]) == [{"content": "A"}]
+        assert await stream.feed([Piece(bad, [1])]) == []
+        while stream.broken is None:
+            await stream.feed([])
+        assert await stream.feed([Piece("b", [1])]) == []
         stream.close()
         assert (await process.parse("text", asked=R)).content == "txet"
-        assert await other.feed([Piece("b", [1])]) == {"content": "B"}
+        assert await other.feed([Piece("b", [1])]) == [{"content": "B"}]
         other.close()
 
     run(folder, work)
@@ -301,13 +302,13 @@ def test_a_stream_that_breaks_says_so_and_whole_texts_are_parsed_still(folder, b
 
 def test_a_stream_without_a_process_adds_nothing_and_closing_wakes_who_waits(folder):
     async def work(process):
-        assert await process.stream(R).feed([Piece("a", [1])]) == {}
+        assert await process.stream(R).feed([Piece("a", [1])]) == []
         await process.start()
         stream = process.stream(R)
         waiting = asyncio.create_task(stream.feed([Piece("hang", [1])]))
         await asyncio.sleep(0)
         await process.close()
-        assert await waiting == {}
+        assert await waiting == []
 
     run(folder, work)
 
@@ -365,3 +366,23 @@ def test_a_constraint_is_asked_for_once(folder):
 
     run(folder, work)
     assert starts(folder) == 1
+
+
+def test_a_stream_waits_not_for_a_text_that_takes_long_and_gets_its_pieces_later(folder, monkeypatch):
+    monkeypatch.setattr("moorage.engines.parsing.feeding.WAIT_S", 0.05)
+    (folder / "program.py").write_text(PROGRAM.replace('if text == "garbage"', 'time.sleep(text == "slow")\n    if 0'))
+
+    async def work(process):
+        await process.start()
+        slow = asyncio.create_task(process.parse("slow", asked=R))
+        await asyncio.sleep(0)
+        stream = process.stream(R)
+        assert await stream.feed([Piece("a", [1])]) == []
+        assert not slow.done()
+        await slow
+        found = []
+        while len(found) < 2:
+            found += await stream.feed([] if found else [Piece("b", [1])])
+        assert "".join(one["content"] for one in found) == "AB"
+
+    run(folder, work)
