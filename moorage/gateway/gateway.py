@@ -68,10 +68,8 @@ class Gateway:
         self.clock = clock
         self.steady = steady_clock(clock, time.monotonic)
         """The same, but it never jumps: for how long something was idle."""
-        self.new_id = new_id
-        """For calls and requests: unique."""
-        self.new_uid = new_uid
-        """For sessions and trajectories, 32 hexadecimal digits: unguessable too."""
+        self.new_id, self.new_uid = new_id, new_uid
+        """Calls and requests: unique. Sessions and trajectories: 32 hexadecimal digits, unguessable too."""
         self.log = log
         self.proof = TokenizerProof(clock=clock, log=log)
         """Whether engines have this gateway's tokenizer."""

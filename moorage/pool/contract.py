@@ -348,9 +348,7 @@ class Store(Protocol):
     async def stats(self, channel: str | None, n_rollouts: int) -> dict[str, Any]:
         """`{channel: {...}}` as in the contract."""
 
-    async def steps(
-        self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False
-    ) -> Page:
+    async def steps(self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False) -> Page:
         """Steps in commit order. Filters: channel, trajectory_uid, prompt_uid, policy_version, state (open | complete).
 
         `packed`: PackedSteps. A page of big steps has fewer than `limit`. Here and in `trajectories`, a cursor that

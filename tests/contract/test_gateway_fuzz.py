@@ -18,8 +18,12 @@ from tests.contract.gateway_document import DOCUMENT, Moods, check_declared
 from tests.contract.gateway_process import GatewayProcess, running_gateway
 
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT).exclude(operation_id="pool_events")  # it never ends
-EXPECTED_5XX = {("compute_reward", 503), ("session_render", 501)}
-"""No reward function is configured; an engine may have no render route."""
+EXPECTED_5XX = {
+    *(("compute_reward", 503), ("session_render", 501)),
+    *((name, status) for name in ("score_prompt", "session_score_prompt") for status in (501, 502)),
+    *((f"count_tokens{place}", 501) for place in ("", "_in_session", "_in_trajectory", "_in_trajectory_v1")),
+}
+"""No reward function is configured; an engine may have no render route, and count or score no prompts, or wrongly."""
 
 KEPT_ALIVE = settings(
     max_examples=12,

@@ -62,9 +62,7 @@ class SqlArchive:
     async def trajectories(self, filters: Mapping[str, Any], limit: int, cursor: str | None) -> Page:
         return await self._reads.run(lambda db: pages.trajectories(db, filters, limit, cursor))
 
-    async def steps(
-        self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False
-    ) -> Page:
+    async def steps(self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False) -> Page:
         return await self._reads.run(lambda db: pages.steps(db, filters, limit, cursor, packed=packed))
 
     async def stats(self, channel: str | None, n_rollouts: int, now: float) -> dict[str, Any]:

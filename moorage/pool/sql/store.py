@@ -29,8 +29,8 @@ from moorage.pool.faults import StoreFault
 from moorage.pool.sql import events, leasing, pages, reading, sharing, trajectories
 from moorage.pool.sql.connection import Connection
 from moorage.pool.sql.marking import mark
-from moorage.pool.sql.rewarding import reward_step
 from moorage.pool.sql.retaining import Retainer
+from moorage.pool.sql.rewarding import reward_step
 from moorage.pool.sql.steps import leased
 from moorage.pool.sql.submitting import submit
 from moorage.pool.sql.trajectories import Kept
@@ -186,9 +186,7 @@ class SqlStore:
             await self._writing.run(_sweep)
         return await self._reads.run(lambda db: pages.stats(db, channel, n_rollouts, now))
 
-    async def steps(
-        self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False
-    ) -> Page:
+    async def steps(self, filters: Mapping[str, Any], limit: int, cursor: str | None, *, packed: bool = False) -> Page:
         return await self._reads.run(lambda db: pages.steps(db, filters, limit, cursor, packed=packed))
 
     async def trajectories(self, filters: Mapping[str, Any], limit: int, cursor: str | None) -> Page:
@@ -231,7 +229,6 @@ class SqlStore:
             except StoreFault:
                 # The disk may be full: whoever leases or acks meanwhile sweeps too.
                 await asyncio.sleep(_RETRY_S)
-
 
     async def _keep_up(self) -> None:
         """Count what is new, and finish removing what was cut off, beside everything else."""

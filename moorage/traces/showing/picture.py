@@ -170,7 +170,9 @@ def _sampled(view: CallView, how: HowShown) -> Text:
 
 def _footer(view: CallView) -> Text:
     record = view.call.record
-    said = [f"{view.node.prompt_tokens} + {len(view.sampled)} tokens", plain(record.finish_reason)]
+    said = [f"{view.node.prompt_tokens} + {len(view.sampled)} tokens"]
+    if record.finish_reason:
+        said.append(plain(record.finish_reason))
     probabilities = view.probabilities
     if probabilities:
         said.append(f"p {sum(probabilities) / len(probabilities):.2f}, least {min(probabilities):.2g}")
