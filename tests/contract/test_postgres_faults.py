@@ -101,7 +101,7 @@ def test_a_server_that_is_away_is_a_fault_until_it_is_back(postgres, schema):
 def test_a_commit_that_is_cut_off_is_settled_before_it_is_answered(postgres, schema, delivers):
     async def scenario():
         with wire_to(postgres.port) as wire:
-            async with opened(postgres.url(schema, ports=[wire.port])) as store:
+            async with opened(postgres.url(schema, ports=[wire.port], more="&sslmode=disable")) as store:
                 await make(store, "t")
                 wire.cut_all()
                 await asyncio.sleep(0.05)
@@ -118,7 +118,7 @@ def test_a_commit_that_is_cut_off_is_settled_before_it_is_answered(postgres, sch
 def test_while_a_commit_is_in_doubt_others_are_refused_and_it_waits(postgres, schema):
     async def scenario():
         with wire_to(postgres.port) as wire:
-            async with opened(postgres.url(schema, ports=[wire.port])) as store:
+            async with opened(postgres.url(schema, ports=[wire.port], more="&sslmode=disable")) as store:
                 await make(store, "t")
                 wire.cut_all()
                 wire.delivers, wire.cut_at = True, LAST_WORDS

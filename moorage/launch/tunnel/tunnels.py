@@ -36,7 +36,16 @@ from moorage.launch.tunnel.state_file import (
     write_state,
 )
 
-__all__ = ["Seen", "TunnelSpec", "end_tunnel", "ensure_tunnel", "see_tunnel", "start_tunnel", "tunnel_now"]
+__all__ = [
+    "Seen",
+    "TunnelSpec",
+    "end_tunnel",
+    "ensure_tunnel",
+    "see_tunnel",
+    "start_again",
+    "start_tunnel",
+    "tunnel_now",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +57,7 @@ if TYPE_CHECKING:
 MARK = "MOORAGE_TUNNEL"
 LOOPBACK = "127.0.0.1"
 GRACE_S = 2.0
-PORT_FREE_S = 0.5
+PORT_FREE_S = 5.0
 WAITING_CONNECTIONS = 128
 SECRET_ENDINGS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
 """Of variable names: users may keep secrets in more variables than the references know."""
@@ -103,7 +112,7 @@ def ensure_tunnel(spec: TunnelSpec, entry: Entry, environ: Mapping[str, str]) ->
         with _one_at_a_time(environ):
             if _supervisors(entry):  # someone else was quicker
                 return tunnel_now(entry, environ) or {}
-            return _start_again(spec, environ)
+            return start_again(spec, environ)
     except (PortTaken, PreflightError, FailedError) as fault:
         return {"local_port": spec.local_port, "state": BROKEN, "detail": fault.message}
 
@@ -127,8 +136,8 @@ def inherited(environ: Mapping[str, str], secret_names: list[str]) -> dict[str, 
     }
 
 
-def _start_again(spec: TunnelSpec, environ: Mapping[str, str]) -> dict[str, Any]:
-    """A process that was killed holds its port for a moment longer than it seems to live."""
+def start_again(spec: TunnelSpec, environ: Mapping[str, str]) -> dict[str, Any]:
+    """As `start_tunnel`, after one that ended: a process holds its port for a moment longer than it seems to live."""
     deadline = time.monotonic() + PORT_FREE_S
     while True:
         try:

@@ -74,7 +74,7 @@ class Brev:
         return known | ({"ssh_client": client} if client else {})
 
     def submit(self, submission: Submission) -> Entry:
-        from moorage.launch.tunnel.tunnels import end_tunnel, start_tunnel
+        from moorage.launch.tunnel.tunnels import end_tunnel, start_again, start_tunnel
 
         entry = dict(submission.label)
         name, created = _instance_id(entry), bool(entry.get("created_instance"))
@@ -85,7 +85,7 @@ class Brev:
             if self._machines.bring_up(name, _client(entry), submission.options, created_for=created_for):
                 # For minutes there was nothing to reach, so it looks only now and then.
                 end_tunnel({**entry, "tunnel": tunnel}, self._environ)
-                tunnel = start_tunnel(_tunnel_spec(entry), self._environ)
+                tunnel = start_again(_tunnel_spec(entry), self._environ)
             self._run(submission, entry)
         except BaseException as fault:
             end_tunnel({**entry, "tunnel": tunnel}, self._environ)  # and none of another service that has this id
