@@ -1,0 +1,1 @@
+"""The serving control plane: models that users declare, and what keeps them served as declared."""

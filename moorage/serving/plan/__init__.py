@@ -1,0 +1,1 @@
+"""Pure: what should run, from what is declared and what is seen."""

@@ -1,0 +1,1 @@
+"""What a user declares: read strictly, checked whole, with every fault named."""

@@ -1,0 +1,189 @@
+"""What a store of the control plane promises. All methods block and may be called from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from moorage.serving.model import Condition, Event, Model, Progress, Revision, State
+from moorage.serving.spec.spec import ServingSpec
+
+__all__ = ["Change", "Declared", "Kept", "Lease", "Page", "Store", "Token", "TokenDigest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A user's token without its secret."""
+
+    token_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDigest:
+    """What the gateway compares a presented token with: SHA-256 of it, in hexadecimal digits."""
+
+    sha256: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An answer that is given again for the same `Idempotency-Key`."""
+
+    key: str
+    body_sha256: str
+    """Of method, path, query and body: another one under the same key is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What a declaration did."""
+
+    model: Model
+    created: bool
+    changed: bool
+    """Created, or the spec is another one than before."""
+    answer: dict[str, Any]
+    """The body that is kept for an idempotency key: `{model_key, state}` as it was first answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Models, oldest first; `next_token` is None on the last page."""
+
+    items: tuple[Model, ...]
+    next_token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to act, of one reconciler at a time. `fence` grows with every new holder."""
+
+    holder: str
+    fence: int
+    until: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a pass of the reconciler found out about a model. It is dropped when the model's generation moved on,
+    or when it was marked for deletion meanwhile and this change does not know."""
+
+    model_key: str
+    generation: int
+    """That the pass saw."""
+    was: State
+    """The state that the pass saw."""
+    state: State
+    observed_generation: int
+    error_summary: str | None
+    conditions: tuple[Condition, ...]
+    progress: Progress
+    events: tuple[tuple[str, dict[str, Any]], ...] = ()
+    """(event_type, payload) to add, or to count on when the model's last event is the same."""
+
+
+class Store(Protocol):
+    """Times come from the caller. A store that cannot be reached or written raises FailedError `store_failed`."""
+
+    # users and their tokens
+    def create_user(self, user_id: str, now: datetime) -> None:
+        """Raises ConflictError `user_exists`."""
+        ...
+
+    def has_user(self, user_id: str) -> bool: ...
+
+    def create_token(self, user_id: str, now: datetime) -> tuple[Token, str]:
+        """The token and its secret, which is only said here; only a digest is stored. Raises NotFoundError."""
+        ...
+
+    def tokens(self, user_id: str) -> tuple[Token, ...]:
+        """Oldest first, revoked ones not. Raises NotFoundError for an unknown user."""
+        ...
+
+    def revoke_token(self, user_id: str, token_id: str) -> None:
+        """From now on `whose` does not know it. Raises NotFoundError."""
+        ...
+
+    def whose(self, secret: str) -> str | None:
+        """The user of a token; None: unknown or revoked."""
+        ...
+
+    def token_digests(self) -> tuple[TokenDigest, ...]: ...
+
+    # what users declare
+    def declare(
+        self, user_id: str, spec: ServingSpec, now: datetime, *, create_only: bool = False, kept: Kept | None = None
+    ) -> Declared:
+        """Make the model of (user, suffix), or give it this spec; one transaction with its event and revision.
+
+        Raises ConflictError: `model_exists` (create_only), `model_deleting`, and UsageError `idempotency_key_reused`.
+        """
+        ...
+
+    def amend(
+        self,
+        model_key: str,
+        spec: ServingSpec,
+        now: datetime,
+        *,
+        generation: int,
+        event_type: str = "UPDATE_REQUESTED",
+    ) -> Declared:
+        """Another spec for an existing model. Raises ConflictError `model_deleting`, or `generation_moved` when its
+        generation is not the one given any more."""
+        ...
+
+    def delete(self, model_key: str, now: datetime, *, generation: int | None = None, reason: str = "") -> Model:
+        """Mark it DELETING; again is no fault. Raises NotFoundError, ConflictError `generation_moved`."""
+        ...
+
+    def model(self, model_key: str) -> Model:
+        """Also when DELETED. Raises NotFoundError."""
+        ...
+
+    def named(self, user_id: str, suffix: str) -> Model | None:
+        """The model of that suffix that is not DELETED."""
+        ...
+
+    def page(self, user_id: str | None, limit: int, token: str | None, *, state: State | None = None) -> Page:
+        """Models that are not DELETED, of one user or (None) all. Raises UsageError `bad_page_token`."""
+        ...
+
+    def revisions(self, model_key: str) -> tuple[Revision, ...]:
+        """Oldest first."""
+        ...
+
+    def events(self, model_key: str, limit: int, after: int = 0) -> tuple[Event, ...]:
+        """Oldest first, those with a larger sequence than `after`."""
+        ...
+
+    # what the reconciler does
+    def take_lease(self, name: str, holder: str, now: float, length_s: float) -> Lease | None:
+        """Take or prolong it; None: somebody else's still runs."""
+        ...
+
+    def give_lease_back(self, lease: Lease, name: str) -> None: ...
+
+    def live(self) -> tuple[Model, ...]:
+        """Every model that is not DELETED."""
+        ...
+
+    def record(self, changes: Sequence[Change], now: datetime, lease: Lease, name: str) -> int:
+        """Write them in one transaction; how many were not dropped. Raises ConflictError `lease_lost`: none was."""
+        ...
+
+    # for watchers
+    def version(self) -> int:
+        """Grows with every change of models, users and tokens."""
+        ...
+
+    def changed_since(self, version: int, user_id: str | None) -> tuple[int, tuple[Model, ...]]:
+        """The version now, and the models (DELETED ones too) that changed after the one given."""
+        ...
+
+    def close(self) -> None: ...
