@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -34,14 +34,11 @@ CALL_BYTES = 1_200
 WARM_SESSIONS = 500
 
 
-class Past:
+class Past(NamedTuple):
     """A request that was committed: its first call, and the digest of its Idempotency-Key."""
 
-    __slots__ = ("idempotency_digest", "seq")
-
-    def __init__(self, seq: int, idempotency_digest: bytes) -> None:
-        self.seq = seq
-        self.idempotency_digest = idempotency_digest
+    seq: int
+    idempotency_digest: bytes
 
 
 class LiveSession:
@@ -49,13 +46,14 @@ class LiveSession:
 
     __slots__ = (
         "_bytes",
+        "_digests",
+        "_past",
         "busy",
         "counted",
         "in_flight",
         "known",
         "kwargs",
         "memo",
-        "past",
         "stamp",
         "system_key",
         "trajectory",
@@ -67,7 +65,10 @@ class LiveSession:
         self.stamp = stamp
         """The store's, as long as nobody else has written; None: read it again before it is used."""
         self.tree = CallTree()
-        self.past: dict[bytes, tuple[Past, ...]] = {}
+        self._past: dict[bytes, int | list[int]] = {}
+        """Retry key → the first calls of the requests with it: one as a rule, and then a number takes the least."""
+        self._digests: dict[int, bytes] = {}
+        """Of those that had an Idempotency-Key."""
         self.in_flight: dict[bytes, list[Flight]] = {}
         """Retry key → the requests with it that are not over."""
         self.memo: Memo | None = None
@@ -114,6 +115,13 @@ class LiveSession:
         self.trajectory = trajectory
         self.stamp = stamp
 
+    def past(self, retry_key: bytes) -> list[Past]:
+        """The requests with that key that were committed, oldest first."""
+        seqs = self._past.get(retry_key)
+        if seqs is None:
+            return []
+        return [Past(seq, self._digests.get(seq, b"")) for seq in ([seqs] if isinstance(seqs, int) else seqs)]
+
     def takes_system(self, key: bytes) -> bool:
         """Note the leading system messages of a request; whether they are others than the last request's."""
         changed = self.system_key is not None and self.system_key != key
@@ -124,10 +132,18 @@ class LiveSession:
         record = call.record
         node = self.tree.add(call, loose_reply_key=record.loose_reply_key, reasoning_digest=record.reasoning_digest)
         if record.retry_key and record.choice == 0 and record.delivered:
-            earlier = self.past.get(record.retry_key, ())
-            self.past[record.retry_key] = (*earlier, Past(call.seq, record.idempotency_digest))
+            self._note(record.retry_key, call.seq, record.idempotency_digest)
         self._bytes += CALL_BYTES + len(record.delta) + len(record.completion)
         return node
+
+    def _note(self, retry_key: bytes, seq: int, idempotency_digest: bytes) -> None:
+        earlier = self._past.setdefault(retry_key, seq)
+        if isinstance(earlier, list):
+            earlier.append(seq)
+        elif earlier != seq:
+            self._past[retry_key] = [earlier, seq]
+        if idempotency_digest:
+            self._digests[seq] = idempotency_digest
 
 
 class LiveSessions:

@@ -34,7 +34,7 @@ async def answer_once(
 ) -> Reply | Stream:
     """`work()`, or `replay(seq)` of the request that this one repeats, waiting for it when it is in flight."""
     while retry.counted or retry.idempotency_digest:  # without evidence it is a new sample
-        running, past = live.in_flight.get(retry.content, ()), live.past.get(retry.content, ())
+        running, past = live.in_flight.get(retry.content, ()), live.past(retry.content)
         earlier = [one.idempotency_digest for one in past]
         action, at = choose(retry, [flight.idempotency_digest for flight in running], earlier)
         if action == "ask":

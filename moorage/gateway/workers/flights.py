@@ -81,7 +81,7 @@ class FlightsElsewhere:
                     question = self._question(live.trajectory.uid, retry)
                     await self._peers.ask_one(holder, LANDED, question, within_s=None)
                     await self._sessions.refresh(live)
-                    past = live.past.get(retry.content, ())
+                    past = live.past(retry.content)
                     action, at = choose(retry, (), [one.idempotency_digest for one in past])
                     if action == "replay":
                         return await replay(past[at].seq)
