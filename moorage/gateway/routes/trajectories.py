@@ -184,4 +184,5 @@ async def _complete(gateway: Gateway, live: LiveSession, request: Request) -> Re
     check_channel(body.channel)
     live.trajectory = await complete_with(gateway, live.trajectory, body.reward, body.channel)
     gateway.sessions.forget(live.trajectory.uid)  # it is over: what asks for it once more finds it in the store
+    gateway.fleet.forget(live.trajectory.uid)
     return json_reply({"status": "ok"})

@@ -298,7 +298,10 @@ class LiveSessions:
             calls = (await self._store.calls(uid))[: trajectory.calls]
             if before is None or self._live.get(uid) is not before or trajectory.version < version:
                 # Not known, or dropped meanwhile; or the store was put back to an older state.
-                return self._keep(LiveSession(trajectory, calls, stamp))
+                live = self._keep(LiveSession(trajectory, calls, stamp))
+                if trajectory.state != "open":
+                    self._drop(live)  # looked at once more as a rule, and never the last time
+                return live
             if before.trajectory.version == version:
                 before.renew(trajectory, calls, stamp)
                 self.grew(before)
