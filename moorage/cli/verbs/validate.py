@@ -26,6 +26,8 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     from moorage.catalog.tables import write_tables
     from moorage.catalog.validate import validate
     from moorage.cli.help_text import help_faults, write_help
+    from moorage.cli.serving_tables import reasons_faults, write_reasons
+    from moorage.serving.spec.kwargs_reference import bundle_faults, refresh
 
     root = Path(args.dir) if args.dir else bundle_root(plane.environ)
     if not root.is_dir():
@@ -34,8 +36,12 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         write_schemas(root)
         write_tables(root)
         write_help(root)
+        write_reasons(root)
+        refresh(root, plane.environ)
     report = validate(root, check=args.check)
-    faults = [asdict(fault) for fault in (*report.faults, *(help_faults(root) if args.check else ()))]
+    stale = (*help_faults(root), *reasons_faults(root)) if args.check else ()
+    arguments = bundle_faults(root, plane.environ, check=args.check)
+    faults = [asdict(fault) for fault in (*report.faults, *arguments, *stale)]
     if faults:
         raise UsageError(
             f"{len(faults)} faults in {report.files} files", code="invalid_references", data={"faults": faults}

@@ -51,9 +51,10 @@ class ServingSpec:
         """What a replica is started from, as 8 hexadecimal digits.
 
         Two revisions of one build differ in how many replicas there are, never in what they are: going from one to the
-        other restarts nothing.
+        other restarts nothing. Adapters are loaded into running replicas; what a replica is started with is only
+        whether it may have any.
         """
-        kept = replace(self, num_replicas=1, autoscaling=None, ttl_s=None).to_dict()
+        kept = replace(self, num_replicas=1, autoscaling=None, ttl_s=None).to_dict() | {"lora": bool(self.lora)}
         text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
