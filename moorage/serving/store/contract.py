@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from moorage.serving.model import Condition, Event, Model, Progress, Revision, State
 from moorage.serving.spec.spec import ServingSpec
 
-__all__ = ["Change", "Declared", "Kept", "Lease", "Page", "Store", "Token", "TokenDigest"]
+__all__ = ["Change", "Declared", "Kept", "Lease", "Page", "Store", "Token", "TokenDigest", "User"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who may declare models."""
+
+    user_id: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +105,10 @@ class Store(Protocol):
 
     def has_user(self, user_id: str) -> bool: ...
 
+    def users(self, limit: int, after: str = "") -> tuple[User, ...]:
+        """In the order of their ids (as code points), those after the one given."""
+        ...
+
     def create_token(self, user_id: str, now: datetime) -> tuple[Token, str]:
         """The token and its secret, which is only said here; only a digest is stored. Raises NotFoundError."""
         ...
@@ -116,6 +128,14 @@ class Store(Protocol):
     def token_digests(self) -> tuple[TokenDigest, ...]: ...
 
     # what users declare
+    def kept_answer(self, user_id: str, kept: Kept) -> dict[str, Any] | None:
+        """The answer that is kept under this key of this user; None: nothing is. `declare` looks once more, in its own
+        transaction; this is for answering a repeated request before its body is checked again.
+
+        Raises UsageError `idempotency_key_reused` when it was kept for another body.
+        """
+        ...
+
     def declare(
         self, user_id: str, spec: ServingSpec, now: datetime, *, create_only: bool = False, kept: Kept | None = None
     ) -> Declared:
