@@ -48,6 +48,8 @@ class ModelEndpoint:
     """The name that the server behind it knows the model by."""
     adapters: tuple[str, ...] = ()
     """Names of LoRA adapters that it serves too."""
+    key_env: str | None = None
+    """The variable that holds the key it wants in every request; None: it wants none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,12 @@ class Progress:
     """This generation must serve by then, or it has failed."""
     drain_until: float | None = None
     """What was replaced is kept so long for the requests that it still answers."""
+    draining: ServingSpec | None = None
+    """The spec of what was replaced; None: nothing drains."""
+    serving_attempts: int = 0
+    """Failures in a row of what serves. It is brought back for ever, ever more slowly."""
+    serving_not_before: float | None = None
+    """What serves is backed off until then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Pure: what should run, from what is declared and what is seen."""
+"""What should run, and what is to be noted down: pure decisions of the reconciler."""
