@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import cold_start, many, overhead, race
+from bench.serving import measuring
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,3 +56,11 @@ def test_a_thousand_streams_come_whole_and_ten_thousand_sessions_fit():
     figures = many.measure().figures
     assert figures["spoiled_streams"] == 0
     assert figures["sessions_mb"] <= many.MEMORY_MB * 1.3, figures
+
+
+@pytest.mark.slow
+def test_a_thousand_declared_models_cost_no_more_than_they_may():
+    figures = measuring.measure(rounds=3).figures
+    assert {name for name, limit in measuring.GATES.items() if figures[name] > limit * measuring.SLACK} == set(), (
+        figures
+    )

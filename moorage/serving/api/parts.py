@@ -1,0 +1,44 @@
+"""What the routes stand on: made once, when the API starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import Request
+
+from moorage.serving.api.changes import Changes
+from moorage.serving.api.declaring import Declaring
+from moorage.serving.api.door import Door
+from moorage.serving.api.endpoints import Endpoints
+from moorage.serving.api.shared_backend import SharedBackend
+from moorage.serving.log import Log
+from moorage.serving.settings import Settings
+from moorage.serving.store.contract import Store
+
+__all__ = ["Parts", "parts_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Threads share all of it."""
+
+    settings: Settings
+    store: Store
+    backend: SharedBackend
+    door: Door
+    declaring: Declaring
+    endpoints: Endpoints
+    changes: Changes
+    clock: Callable[[], float]
+    """Unix seconds."""
+    log: Log
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), UTC)
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,99 @@
+"""Two serving APIs over one PostgreSQL store: what one accepts the other knows, tells and forgets as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+
+from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api, wait_until
+from tests.contract.test_serving_watch import Watch
+from tests.real.parts.postgres import Postgres
+
+pytestmark = pytest.mark.postgres
+
+
+class Two(NamedTuple):
+    one: ServingProcess
+    other: ServingProcess
+
+
+@pytest.fixture(scope="module")
+def two(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    folder, db = tmp_path_factory.mktemp("serving"), postgres.url(postgres.new_schema())
+    with running_api(folder, db=db) as one:
+        tokens = one.admin_token, one.gateway_token
+        with running_api(folder, db=db, tokens=tokens) as other:
+            yield Two(one, other)
+
+
+def at(api: ServingProcess, caller: Caller) -> Caller:
+    """The same user, elsewhere."""
+    return Caller(api.url, caller.token)
+
+
+def test_what_one_accepts_the_other_shows_and_tells(two: Two) -> None:
+    user = two.one.user("alice")
+    there = at(two.other, user)
+    watch = Watch(there)
+    wait_until(lambda: bool(watch.ids))
+    key = user.declare("m")
+    watch.until(key, "RUNNING")
+    assert there.settled(key, "RUNNING")["model"]["model_key"] == key
+    assert there.patch(f"{MODELS}/{key}", {"num_replicas": 2}).status_code == 200
+    assert user.settled(key, "RUNNING")["model"]["num_replicas"] == 2
+    there.delete(f"{MODELS}/{key}")
+    user.settled(key, "DELETED")
+    watch.until(key, "DELETED")
+
+
+def test_first_posts_at_both_make_one_model(two: Two) -> None:
+    user = two.one.user("bob")
+
+    def declare(number: int) -> str:
+        return at(two[number % 2], user).declare("m", num_replicas=1 + number % 3)
+
+    with ThreadPoolExecutor(12) as pool:
+        assert len(set(pool.map(declare, range(24)))) == 1
+
+
+def test_a_key_is_good_for_both(two: Two) -> None:
+    user = two.one.user("carol")
+    body, headers = {"model_id": "m", "model_source": "$HOME/common/hf/m"}, {"Idempotency-Key": "k"}
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda n: at(two[n % 2], user).post(MODELS, body, headers=headers), range(16)))
+    assert {(one.status_code, one.content) for one in replies} == {(202, replies[0].content)}
+
+
+def test_a_token_that_one_revoked_is_good_for_neither(two: Two) -> None:
+    user = two.one.user("dave")
+    there = at(two.other, user)
+    assert there.get(MODELS).status_code == 200
+    [token] = two.other.admin.get("/api/v2/users/dave/tokens").json()["items"]
+    assert two.one.admin.delete(f"/api/v2/users/dave/tokens/{token['token_id']}").status_code == 204
+    assert (user.get(MODELS).status_code, there.get(MODELS).status_code) == (401, 401)
+
+
+@pytest.mark.parametrize("path", [f"{MODELS}/a%00", f"{MODELS}?page_token=%00", "/api/v2/users/%00/tokens", "/%00"])
+def test_what_the_database_cannot_hold_is_no_fault_of_it(two: Two, path: str) -> None:
+    for caller in (two.one.admin, two.one.user("erin")):
+        assert caller.get(path).status_code in (400, 403, 404)
+
+
+def test_texts_that_a_database_may_stumble_over(two: Two) -> None:
+    user = two.one.user("frank")
+    for body in (
+        b'{"model_id": "m", "model_source": "a/b\\u0000"}',
+        b'{"model_id": "m\\u0000", "model_source": "a/b"}',
+        b'{"model_id": "m", "model_source": "a/b", "engine_kwargs": {"dtype": "\\u0000"}}',
+        b'{"model_id": "m", "model_source": "a/b", "engine_kwargs": {"\\u0000": 1}}',
+        b'{"model_id": "m", "model_source": "a/b", "engine_kwargs": {"max_model_len": 1e400}}',
+        b'{"model_id": "m", "model_source": "a/b", "engine_kwargs": {"seed": 99999999999999999999999}}',
+        b'{"model_id": "m", "model_source": "a/b", "ttl_s": 1e308}',
+    ):
+        reply = user.post(MODELS, body, headers={"Content-Type": "application/json"})
+        assert reply.status_code in (202, 400), reply.text
+    users = {"user_id": "a\x00"}
+    assert two.one.admin.post("/api/v2/users", users).status_code == 400
