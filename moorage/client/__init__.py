@@ -1,4 +1,5 @@
-"""What training code and agents import: rollouts that are recorded token by token, and a trainer's side of the pool.
+"""What training code and agents import: rollouts that are recorded token by token, and a trainer's side of the pool;
+and for platform teams, the serving API.
 
     from moorage.client import APIServerConfig, GatewayClient, ServerManager
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from moorage.client.gateway.values import Lease as Lease
     from moorage.client.gateway.values import Step as Step
     from moorage.client.gateway.values import Trajectory as Trajectory
+    from moorage.client.serving.client import ServingClient as ServingClient
     from moorage.client.sessions.config import APIServerConfig as APIServerConfig
     from moorage.client.sessions.config import ServerBaseline as ServerBaseline
     from moorage.client.sessions.config import ServerManagerConfig as ServerManagerConfig
@@ -39,6 +41,7 @@ __all__ = [
     "ServerBaseline",
     "ServerManager",
     "ServerManagerConfig",
+    "ServingClient",
     "Step",
     "Trajectory",
 ]
@@ -47,6 +50,7 @@ _HOMES = (
     ("moorage.client.gateway.async_client", ("AsyncGatewayClient",)),
     ("moorage.client.gateway.sync_client", ("GatewayClient",)),
     ("moorage.client.gateway.values", ("Event", "Lease", "Step", "Trajectory")),
+    ("moorage.client.serving.client", ("ServingClient",)),
     ("moorage.client.sessions.config", ("APIServerConfig", "ServerBaseline", "ServerManagerConfig")),
     ("moorage.client.sessions.managed_server", ("ManagedServer", "ManagedServerAdapter")),
     ("moorage.client.sessions.node", ("SequenceNode",)),

@@ -31,8 +31,8 @@ SERVED = tuple(
     f"moorage/{folder}/" for folder in ("capture", "engines", "pool", "rewards", "gateway", "traces/replaying")
 )
 """Folders whose errors are told over HTTP."""
-LIBRARY = "moorage/client/"
-"""Whose errors are raised in the program that imports it, and told by no command."""
+LIBRARY = ("moorage/client/", "moorage/serving/")
+"""Whose errors are raised in the program that imports it, and told by no command; or that docs/serving.md has."""
 
 
 def error_codes(*, served: bool) -> dict[str, set[int]]:

@@ -35,7 +35,7 @@ class Attempts(Generic[T]):
         """Seconds before the next attempt; None: `value` can be had. Raises the reply's fault."""
         if 200 <= reply.status_code < 300:
             return None
-        fault = fault_of(reply.status_code, reply.content, self._terms.url)
+        fault = self._fault(reply)
         if self.made > 1 and fault.code in self._ask.done_when_repeated:
             return None
         if not may_pass(reply.status_code, fault.code):
@@ -45,18 +45,25 @@ class Attempts(Generic[T]):
     def value(self, reply: httpx.Response) -> T:
         """What the reply says, read."""
         if not 200 <= reply.status_code < 300:
-            return self._ask.done_when_repeated[fault_of(reply.status_code, reply.content, self._terms.url).code]
+            return self._ask.done_when_repeated[self._fault(reply).code]
         return self._ask.read(Reply(reply.status_code, reply.headers, reply.content))
 
     def pause_after_fault(self, fault: httpx.TransportError | OSError) -> float:
         """Seconds before the next attempt. Raises TryAgainError."""
         if isinstance(fault, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-            return self._pause("unconnected", no_connection(self._terms.url, fault), None)
-        told: MoorageError = no_connection(self._terms.url, fault)
+            return self._pause("unconnected", self._unanswered(fault), None)
+        told: MoorageError = self._unanswered(fault)
         if isinstance(fault, httpx.TimeoutException):
             told = silent(self._terms.url, self._ask.timeout_s or self._terms.timeout_s)
             raise told from None
         return self._pause("broken", told, None)
+
+    def _fault(self, reply: httpx.Response) -> MoorageError:
+        terms = self._terms
+        return fault_of(reply.status_code, reply.content, terms.url, key_hint=terms.key_hint)
+
+    def _unanswered(self, fault: BaseException) -> MoorageError:
+        return no_connection(self._terms.url, fault, server=self._terms.server)
 
     def _pause(self, trouble: Trouble, fault: MoorageError, retry_after_s: float | None) -> float:
         pause = pause_before(
@@ -78,7 +85,7 @@ def options_of(ask: Ask[Any], terms: Terms) -> dict[str, Any]:
     """What the transport's `request` is given."""
     headers = {"accept": "application/json", **(ask.headers or {})}
     if ask.content is not None:
-        headers["content-type"] = "application/json"
+        headers.setdefault("content-type", "application/json")
     return {
         "method": ask.method,
         "url": ask.path,

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.client.http.place import KEY_HINT
 from moorage.errors import (
     ConflictError,
     FailedError,
@@ -19,31 +20,33 @@ from moorage.errors import (
 __all__ = ["fault_of", "no_connection", "silent"]
 
 KINDS: tuple[tuple[frozenset[int], type[MoorageError]], ...] = (
-    (frozenset((400, 405, 413, 422, 431)), UsageError),
+    (frozenset((400, 405, 413, 415, 422, 431)), UsageError),
     (frozenset((401, 403, 406)), PreflightError),
     (frozenset((404,)), NotFoundError),
-    (frozenset((409,)), ConflictError),
+    (frozenset((409, 412)), ConflictError),
     (frozenset((408, 425, 429, 503, 504)), TryAgainError),
 )
 
 
-def fault_of(status: int, content: bytes, where: str) -> MoorageError:
+def fault_of(status: int, content: bytes, where: str, *, key_hint: str = KEY_HINT) -> MoorageError:
     """What a reply that is no success says. `data` has its `status`, and for 422 the `errors` with JSON pointers."""
     message, code, more = _said(content)
     kind = next((kind for statuses, kind in KINDS if status in statuses), FailedError)
-    hint = ""
-    if status in (401, 403):
-        hint = "name the variable that holds a key with key_env (MOORAGE_KEY)"
+    hint = str(more.pop("hint", ""))
+    if status == 401 or (status == 403 and not hint and "errors" not in more):
+        hint = key_hint
     if not message:
-        message, hint = f"it answers {status}", "another program, or another version, may listen there"
+        message = f"it answers {status}"
+    if code is None and not hint:
+        hint = "another program, or another version, may listen there"
     return kind(f"{where}: {message}", code=code or f"http_{status}", hint=hint, data={"status": status, **more})
 
 
-def no_connection(where: str, fault: BaseException) -> TryAgainError:
+def no_connection(where: str, fault: BaseException, *, server: str = "gateway") -> TryAgainError:
     """Nobody answers there, or the connection broke."""
     reason = str(fault) or type(fault).__name__
     return TryAgainError(
-        f"no gateway answers at {where}: {reason[:200]}",
+        f"no {server} answers at {where}: {reason[:200]}",
         code="no_connection",
         hint="is it running, and is the address right?",
     )
@@ -70,5 +73,5 @@ def _said(content: bytes) -> tuple[str, str | None, dict[str, Any]]:
         return "", None, {}
     message = inner.get("message") or inner.get("detail") or ""
     code = inner.get("code")
-    more = {name: inner[name] for name in ("errors", "param") if inner.get(name)}
+    more = {name: inner[name] for name in ("errors", "param", "hint") if inner.get(name)}
     return str(message), code if isinstance(code, str) and code else None, more

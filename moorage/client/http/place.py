@@ -7,12 +7,13 @@ from urllib.parse import urlsplit
 
 from moorage.errors import PreflightError, UsageError
 
-__all__ = ["KEY_ENV", "address_of", "key_headers"]
+__all__ = ["KEY_ENV", "KEY_HINT", "address_of", "key_headers"]
 
 KEY_ENV = "MOORAGE_KEY"
+KEY_HINT = "name the variable that holds a key with key_env (MOORAGE_KEY)"
 
 
-def address_of(url: str) -> str:
+def address_of(url: str, *, server: str = "gateway") -> str:
     """The address without a slash at its end. Raises UsageError for what is no http(s) address."""
     try:
         parts = urlsplit(url)
@@ -21,24 +22,26 @@ def address_of(url: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise UsageError(f"{url!r} is no gateway's address", code="bad_value", hint="write http://HOST:PORT")
+        raise UsageError(f"{url!r} is no {server}'s address", code="bad_value", hint="write http://HOST:PORT")
     return url.rstrip("/")
 
 
-def key_headers(key_env: str | None, environ: Mapping[str, str]) -> dict[str, str]:
+def key_headers(
+    key_env: str | None, environ: Mapping[str, str], *, default_env: str = KEY_ENV, server: str = "gateway"
+) -> dict[str, str]:
     """The key as a header; empty without one.
 
-    MOORAGE_KEY is shown where it is set. Another variable must be set: raises PreflightError `key_missing`, and
+    `default_env` is shown where it is set. Another variable must be set: raises PreflightError `key_missing`, and
     `key_unusable` for what cannot stand in a header.
     """
     if key_env is None:
         return {}
     key = environ.get(key_env, "")
     if not key:
-        if key_env == KEY_ENV:
+        if key_env == default_env:
             return {}
         raise PreflightError(
-            f"{key_env} is not set: it should hold the gateway's key", code="key_missing", hint=f"export {key_env}"
+            f"{key_env} is not set: it should hold the {server}'s key", code="key_missing", hint=f"export {key_env}"
         )
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise PreflightError(f"what {key_env} holds cannot be a key", code="key_unusable")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from moorage.client.http.place import KEY_ENV, address_of, key_headers
+from moorage.client.http.place import KEY_ENV, KEY_HINT, address_of, key_headers
 from moorage.errors import UsageError
 
 __all__ = ["Terms", "terms_of"]
@@ -24,6 +24,10 @@ class Terms:
     patience_s: float
     """How long pauses before further attempts may take, all of them together."""
     max_connections: int
+    server: str = "gateway"
+    """What is asked, as messages call it."""
+    key_hint: str = KEY_HINT
+    """What to do when it wants another key."""
 
 
 def terms_of(

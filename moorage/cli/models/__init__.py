@@ -1,0 +1,1 @@
+"""What `moor models` does: its actions, the documents that it sends, and what people are shown."""
