@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from moorage.engines.rendering.plan import Renderer
     from moorage.gateway.auth.door import Door
     from moorage.gateway.http.listener import Listener
+    from moorage.gateway.serving.serving import Serving
     from moorage.gateway.workers.company import Company
     from moorage.pool.contract import Store
 
@@ -44,6 +45,9 @@ LEARN_S = 60.0
 
 class Gateway:
     """What every handler is given. `load_tokenizer` runs in a thread; None: there is no tokenizer."""
+
+    serving: Serving | None = None
+    """The declared models that it answers for; None: its endpoints are configured. Set before the start."""
 
     def __init__(
         self,
@@ -111,6 +115,8 @@ class Gateway:
         if self.company is not None:
             answer_peers(self)
             await self.company.start()
+        if self.serving is not None:
+            await self.serving.start()
         await self.sessions.start()
         self._not_ready = "tokenizer still loading"
         self._loading = self._run(self._load())
@@ -134,6 +140,8 @@ class Gateway:
             await self.parser.close()
         await self.scorer.close()
         await self.proof.close()
+        if self.serving is not None:
+            await self.serving.close()
         await self.fleet.close()
         await self.pool_watch.close()
         await self.orders.close()

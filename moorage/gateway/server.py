@@ -28,6 +28,8 @@ from moorage.gateway.http.app import App
 from moorage.gateway.http.listener import Listener
 from moorage.gateway.ids import cheap_ids, uuid_hex
 from moorage.gateway.log import Log
+from moorage.gateway.serving.app import ServedApp
+from moorage.gateway.serving.choice import serving_of
 from moorage.gateway.settings import Settings
 from moorage.gateway.tokenizer_choice import find_tokenizer_folder, load_renderer
 from moorage.gateway.workers.company import Company
@@ -124,13 +126,15 @@ async def _serve(
         new_uid=uuid_hex,
         log=log,
     )
-    gateway.door = door_of(gateway, bound.getsockname()[0], again=member is not None and member.again)
-    gateway.scorer = Scorer(settings.rewards, environ=os.environ, tell=log.warning)
     if member is not None:
         gateway.company = Company(Peers(member.folder, member.index, member.count, log=log), gateway)
+    if settings.serving_url is not None:
+        gateway.serving = serving_of(gateway, settings.serving_url)
+    gateway.door = door_of(gateway, bound.getsockname()[0], again=member is not None and member.again)
+    gateway.scorer = Scorer(settings.rewards, environ=os.environ, tell=log.warning)
     await gateway.start()
     listener = Listener(
-        App(gateway),
+        App(gateway) if gateway.serving is None else ServedApp(gateway, gateway.serving.accounts),
         max_connections=connections_within(raise_file_limit(), settings.max_connections),
         client_timeout_s=settings.client_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,

@@ -71,3 +71,7 @@ class Settings:
     tls_cert: Path | None = None
     """PEM, the whole chain; None: plain HTTP."""
     tls_key: Path | None = None
+    serving_url: str | None = None
+    """Of the serving API that says which models there are; None: the endpoints are configured."""
+    serving_token_env: str | None = None
+    """The variable that holds the token for it; None: none is sent."""

@@ -60,6 +60,8 @@ class TokenizerProof:
 
     def __init__(self, *, clock: Callable[[], float], log: Log, again_s: float = AGAIN_S) -> None:
         self._clock, self._log, self._again_s = clock, log, again_s
+        self.believes = True
+        """An engine that cannot show it is believed where nobody asked for exact; not in front of many models."""
         self._verdicts: WeakKeyDictionary[EndpointState, Verdict] = WeakKeyDictionary()
         self._asking: WeakKeyDictionary[EndpointState, asyncio.Task[None]] = WeakKeyDictionary()
 
@@ -90,7 +92,7 @@ class TokenizerProof:
             return asked or "passthrough"
         difference = await self.difference(state, renderer)
         if difference is None:
-            return "exact"
+            return "exact" if self.believes or asked == "exact" or self._is_shown(state, renderer) else "passthrough"
         if asked == "exact":
             raise _refusal(state, difference)
         return "passthrough"
@@ -101,6 +103,10 @@ class TokenizerProof:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_shown(self, state: EndpointState, renderer: Renderer) -> bool:
+        verdict = self.known(state, renderer)
+        return verdict is not None and verdict.shown == "equal"
 
     async def _once(self, state: EndpointState, renderer: Renderer) -> None:
         """However many wait, one asks; a client that goes away breaks off nobody else's wait."""

@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     whom.add_argument("--upstream", metavar="URL[,URL]", help="engines, with or without /v1")
     whom.add_argument("--servers", metavar="FILE", type=Path, help="a servers file as Atropos has it, JSON")
     whom.add_argument("--registry", action="store_true", help="the services that moor started (the default)")
+    whom.add_argument("--serving", metavar="URL", help="the models that moor serve api at URL says are declared")
+    whom.add_argument("--serving-token-env", metavar="VAR", help="the variable that holds the token for that API")
     how = parser.add_argument_group("how")
     how.add_argument("--tokenizer-path", metavar="DIR", type=Path, help="the model's tokenizer, for exact sessions")
     how.add_argument("--mode", help="exact or passthrough, of sessions that do not say (exact with a tokenizer)")
@@ -75,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
-    _check(args)
+    _check(args, plane.environ)
     from moorage.catalog.engine_python import find_engine_python
 
     heard: list[str] = []
@@ -153,7 +155,7 @@ def _package_missing(fault: ModuleNotFoundError) -> PreflightError:
     )
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> None:
     for flag, value, known in (
         ("--mode", args.mode, ("exact", "passthrough")),
         ("--compat", args.compat, ("claw",)),
@@ -164,9 +166,10 @@ def _check(args: argparse.Namespace) -> None:
             one_of(flag, value, known)
     if (args.tls_cert is None) != (args.tls_key is None):
         raise UsageError("--tls-cert and --tls-key: give both, or neither")
-    given = [flag for flag in ("upstream", "servers", "registry") if getattr(args, flag)]
+    given = [flag for flag in ("upstream", "servers", "registry", "serving") if getattr(args, flag)]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]}: give one of them")
+    _check_serving(args, environ)
     if args.workers > MOST_WORKERS:
         raise UsageError(f"--workers {args.workers}: {MOST_WORKERS} at most", code="bad_value")
     if not 0 <= args.port <= 65535:
@@ -176,6 +179,23 @@ def _check(args: argparse.Namespace) -> None:
         from moorage.pool.retention import check_retention
 
         check_retention(Retention(older_than_s=args.retain_age, max_bytes=args.retain_bytes))
+
+
+def _check_serving(args: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    if args.serving is None:
+        if args.serving_token_env is not None:
+            raise UsageError("--serving-token-env is for --serving: give the API's address too")
+        return
+    from moorage.engines.wire.origin import Origin
+    from moorage.gateway.serving.follower import token_of
+
+    try:
+        Origin.parse(args.serving)
+    except UsageError as fault:
+        raise UsageError(
+            f"--serving: {fault.message}", code=fault.code, hint="for example http://127.0.0.1:8080"
+        ) from None
+    token_of(args.serving_token_env, environ)
 
 
 def _settings(args: argparse.Namespace, plane: Plane) -> Settings:
@@ -211,12 +231,16 @@ def _settings(args: argparse.Namespace, plane: Plane) -> Settings:
         auth=args.auth,
         tls_cert=args.tls_cert,
         tls_key=args.tls_key,
+        serving_url=args.serving,
+        serving_token_env=args.serving_token_env,
     )
 
 
 def _endpoints(args: argparse.Namespace, plane: Plane) -> list[Endpoint]:
     from moorage.engines.fleet import servers_file, upstreams
 
+    if args.serving:
+        return []  # the API says which there are
     if args.upstream:
         return upstreams.from_urls(args.upstream)
     if args.servers:

@@ -47,6 +47,8 @@ class Endpoint:
     """Seconds without a byte; None: the gateway's own."""
     health_check: bool = True
     """False: taken for healthy until a connection fails, and again when it succeeds."""
+    followed: bool = False
+    """Somebody else keeps the list that it is on, and looks after it: its health here is that `/v1/models` answers."""
     api_version: str | None = None
     """Azure's `api-version`; None: the default where one is needed."""
     reasoning: ReasoningConfig | None = None

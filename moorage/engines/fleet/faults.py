@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from moorage.errors import NotFoundError, TryAgainError
 
-__all__ = ["NoUpstream", "model_not_found", "unknown_base_url"]
+if TYPE_CHECKING:
+    from moorage.engines.fleet.state import EndpointState
+
+__all__ = ["NoUpstream", "model_not_found", "nobody_of", "unknown_base_url"]
 
 RETRY_AFTER_S = 2
 
@@ -22,6 +26,12 @@ class NoUpstream(TryAgainError):
             hint="; ".join(reasons) or "give one with --upstream",
             data={"retry_after_s": RETRY_AFTER_S},
         )
+
+
+def nobody_of(states: Sequence[EndpointState]) -> NoUpstream:
+    """For a request that only these may take."""
+    what = "no upstream that may serve this is healthy" if states else "no upstream is configured"
+    return NoUpstream(what, [f"{state.endpoint.base_url}: {state.health.reason or 'draining'}" for state in states])
 
 
 def model_not_found(model: str, known: Iterable[str]) -> NotFoundError:

@@ -11,12 +11,14 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from moorage.engines.contract import Directed
 from moorage.engines.fleet.choice import for_request, for_session, serves
 from moorage.engines.fleet.endpoint import DEFAULT_MODELS, Endpoint
-from moorage.engines.fleet.faults import NoUpstream, model_not_found, unknown_base_url
+from moorage.engines.fleet.farewells import Farewells, waited
+from moorage.engines.fleet.faults import model_not_found, nobody_of, unknown_base_url
+from moorage.engines.fleet.following import Followed, Following, Why, states_of
 from moorage.engines.fleet.homes import Homes
 from moorage.engines.fleet.lane import Lane
 from moorage.engines.fleet.putting import eval_load, passed_on, put, train_load
@@ -24,6 +26,7 @@ from moorage.engines.fleet.retries import ATTEMPTS, is_worth_another, pause_s
 from moorage.engines.fleet.slots import Slots
 from moorage.engines.fleet.state import EndpointState
 from moorage.engines.fleet.watch import Watch
+from moorage.engines.fleet.whom import Whom, named
 from moorage.engines.wire.answer import Answer, StreamedAnswer
 from moorage.engines.wire.faults import Broken, Silent, Unreachable
 from moorage.engines.wire.origin import Origin
@@ -33,16 +36,6 @@ __all__ = ["Fleet", "MakeBody"]
 
 MakeBody = Callable[[EndpointState], bytes | Directed]
 """The request's body for the endpoint that was chosen: it may name the model otherwise, and want another path."""
-
-
-class Whom(NamedTuple):
-    """Who may be asked. `fits`: whom to prefer to all others; None: anybody."""
-
-    model: str | None
-    session: str | None
-    pin: str | None
-    lane: Lane
-    fits: Callable[[EndpointState], bool] | None
 
 
 Reply = TypeVar("Reply", Answer, StreamedAnswer)
@@ -69,6 +62,9 @@ class Fleet:
         self._take([EndpointState(endpoint, environ) for endpoint in _once_each(endpoints)])
         self._homes = Homes()
         self._watch = Watch(clock)
+        self._following: Following | None = None
+        """The list that somebody else keeps of the endpoints; None: they are the configured ones."""
+        self._farewells = Farewells()
 
     async def start(self) -> None:
         """Probe every endpoint once, for at most five seconds, and from then on each second."""
@@ -77,6 +73,7 @@ class Fleet:
     async def close(self) -> None:
         """Stop watching and close every connection, whatever is in flight."""
         await self._watch.close()
+        await self._farewells.close()
         for state in self._states:
             await state.upstream.close()
 
@@ -113,10 +110,12 @@ class Fleet:
 
         Raises NotFoundError (unknown pin, or a model that nobody serves) and NoUpstream.
         """
-        model = None if model in DEFAULT_MODELS else model
-        fitting = [state for state in self._recording if fits(state)]
+        model = named(model)
+        following = self._following
+        among = self._recording if following is None else following.candidates(model, None)
+        fitting = [state for state in among if fits(state)]
         state = self.find(pin) if pin is not None else for_session(fitting, model)
-        if state is None:
+        if state is None or (following is not None and not following.has(state, model)):
             raise self._nobody(model)
         self._homes.settle(session, state, pinned=pin is not None)
         return state
@@ -156,7 +155,7 @@ class Fleet:
             target, body = put(state, path, make_body(state))
             return await state.upstream.ask(method, target, passed, body, silence_s=silence_s)
 
-        state, slots, answer = await self._attempt(once, Whom(_named(model), session, pin, lane, fits))
+        state, slots, answer = await self._attempt(once, Whom(named(model), session, pin, lane, fits))
         slots.give()
         return state, answer
 
@@ -188,7 +187,7 @@ class Fleet:
             await answer.begun()
             return answer
 
-        state, slots, answer = await self._attempt(once, Whom(_named(model), session, pin, lane, fits))
+        state, slots, answer = await self._attempt(once, Whom(named(model), session, pin, lane, fits))
         answer.call_at_end(slots.give)
         return state, answer
 
@@ -205,8 +204,8 @@ class Fleet:
             if state is None:
                 raise fault or self._nobody(whom.model, whom.pin)
             slots = state.train if whom.lane == "train" else state.evaluation
-            if not slots.try_take():
-                await slots.take()
+            if not slots.try_take() and not await waited(state, slots):
+                continue
             began = perf_counter()
             try:
                 reply = await once(state)
@@ -236,9 +235,12 @@ class Fleet:
         """An endpoint that was out may have come up just now, or have loaded a model that nobody had."""
         if failed:
             return None
-        await self._watch.look_again(self._states)
+        following = self._following
+        if following is not None and following.why(whom.model) is not None:
+            return None
+        await self._watch.look_again(self._states if following is None else following.candidates(whom.model, None))
         state = self._choose(whom, failed)
-        if state is not None or whom.model is None:
+        if state is not None or whom.model is None or following is not None:
             return state
         await self._watch.refresh_models(self._states)
         return self._choose(whom, failed)
@@ -246,11 +248,14 @@ class Fleet:
     def _choose(self, whom: Whom, failed: Sequence[str]) -> EndpointState | None:
         """Where the next attempt goes; None: nowhere."""
         model, session, pin, lane, fits = whom
+        following = self._following
         if pin is not None:
             pinned = self.find(pin)
-            return pinned if pinned.keeps_old else None
+            return pinned if pinned.keeps_old and (following is None or following.has(pinned, model)) else None
         home = None if session is None else self._homes.get(session)
-        states = self._states if session is None else self._recording
+        states: Sequence[EndpointState] = self._states if session is None else self._recording
+        if following is not None:
+            states = following.candidates(model, None if home is None else home.state)
         if fits is not None:
             states = [state for state in states if fits(state)] or states
         spared = self._still_spared() if self._spared else ()
@@ -306,13 +311,12 @@ class Fleet:
         """Where calls of sessions may go: to engines that give token ids, where there are any."""
 
     def _nobody(self, model: str | None, pin: str | None = None) -> Exception:
+        if self._following is not None:
+            return self._following.why(model) or nobody_of(self._following.candidates(model, None))
         healthy = [state for state in self._states if state.takes_new]
         if model is not None and pin is None and healthy and not any(serves(state, model) for state in healthy):
             return model_not_found(model, self.models())
-        what = "no upstream is configured" if not self._states else "no upstream that may serve this is healthy"
-        return NoUpstream(
-            what, [f"{state.endpoint.base_url}: {state.health.reason or 'draining'}" for state in self._states]
-        )
+        return nobody_of(self._states)
 
     # Changes.
 
@@ -344,6 +348,21 @@ class Fleet:
             await state.upstream.close()
         await self._watch.start(wanted)
 
+    def follow(self, followed: Iterable[Followed], why: Why, default: str | None = None) -> None:
+        """Exactly these from now on, under these names; there may be none. Call it inside the event loop.
+
+        Those that stay keep their state. The others take nothing more: what is under way there ends in peace, and
+        sessions that live there go elsewhere. `default`: what a request without a model means; None: it must name one.
+        """
+        states = states_of(followed, self._states, self._environ)
+        leaving = set(self._states).difference(states)
+        self._take(states)
+        self._following = Following(states, why, default)
+        self._watch.begin(states)
+        for state in leaving:
+            self._watch.drop(state)
+            self._farewells.begin(state)
+
     async def drain(self, base_url: str | None = None, *, timeout_s: float) -> bool:
         """Send nothing more to an endpoint (None: to any) and wait for what is in flight; False: some is left.
 
@@ -360,10 +379,6 @@ class Fleet:
         except TimeoutError:
             return False
         return True
-
-
-def _named(model: str | None) -> str | None:
-    return None if model in DEFAULT_MODELS else model
 
 
 async def _drop(reply: Answer | StreamedAnswer, slots: Slots) -> None:

@@ -42,6 +42,10 @@ class EndpointState:
         """The same and the configured name, to look names up in. Empty: not known yet."""
         self.max_model_len: int | None = None
         self.asked_for_models_at: float | None = None
+        self.names: Mapping[str, str] | None = None
+        """What requests may call its models → what it calls them; None: they use its own names."""
+        self.left = False
+        """It is on no list any more: what is under way there ends, and whoever waits in its line goes elsewhere."""
         self.draining = False
         """It takes no request at all."""
         self.retired = False
@@ -102,10 +106,17 @@ class EndpointState:
             if self.health.healthy is not was:
                 self.counts.turned(self.health.healthy)
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """What requests may call its models, from now on."""
+        self.names = names
+        self.models = frozenset(names)
+
     def learn_models(self, served: Iterable[str], *, max_model_len: int | None) -> None:
         """What `/v1/models` said."""
         self.served = tuple(served)
         self.max_model_len = max_model_len
+        if self.names is not None:
+            return  # the list says what it is called
         configured = self.endpoint.model_name
         alias = [configured] if configured and configured not in DEFAULT_MODELS else []
         self.models = frozenset([*self.served, *alias]) if self.served else frozenset()
@@ -115,6 +126,8 @@ class EndpointState:
 
         So a configured name that is not the served one still works, as does none at all.
         """
+        if self.names is not None:
+            return self.names.get(model or "", self.endpoint.model_name)
         return model if model in self.served else self.model_name
 
 

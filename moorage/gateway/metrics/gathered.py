@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from moorage.gateway.metrics.family import Family, counter, gauge, histogram
 from moorage.gateway.metrics.process import build_family, disk_families, process_families
+from moorage.gateway.metrics.serving import serving_families
 from moorage.gateway.metrics.upstreams import upstream_families
 from moorage.pool.meter import BATCH_BOUNDS, COMMIT_BOUNDS_S, StoreMeter
 
@@ -23,6 +24,7 @@ async def families_of(gateway: Gateway, *, shared: bool = True) -> list[Family]:
         build_family(),
         *gateway.metrics.families(),
         *_control(gateway),
+        *(serving_families(gateway.serving) if gateway.serving is not None else ()),
         *_sessions(gateway),
         *_connections(gateway),
         *upstream_families(gateway.fleet.states()),

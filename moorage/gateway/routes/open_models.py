@@ -39,17 +39,20 @@ class Peek(msgspec.Struct, frozen=True):
 
 async def chat(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST /v1/chat/completions`."""
-    return await _pass(gateway, request, "/v1/chat/completions", chat=True)
+    passing = _pass if gateway.serving is None else _counted
+    return await passing(gateway, request, "/v1/chat/completions", chat=True)
 
 
 async def completions(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST /v1/completions`."""
-    return await _pass(gateway, request, "/v1/completions")
+    passing = _pass if gateway.serving is None else _counted
+    return await passing(gateway, request, "/v1/completions")
 
 
 async def embeddings(gateway: Gateway, request: Request) -> Reply | Stream:
     """`POST /v1/embeddings`."""
-    return await _pass(gateway, request, EMBEDDINGS)
+    passing = _pass if gateway.serving is None else _counted
+    return await passing(gateway, request, EMBEDDINGS)
 
 
 async def models(gateway: Gateway, request: Request) -> Reply:
@@ -69,7 +72,7 @@ async def _pass(gateway: Gateway, request: Request, path: str, *, chat: bool = F
     def body(state: EndpointState) -> bytes | Directed:
         if not state.dialect.has_openai_routes and path != EMBEDDINGS:
             return open_retold.body_for(state, request, chat=chat)
-        passed = request.body if named else _with_model(request.body, state.model_name)
+        passed = _as_called_there(state, request.body, named)
         if several and state.ignores_n:
             passed = open_several.one_choice(passed)
         return state.endpoint.prepared(passed, chat=chat, has_skip=has_skip)
@@ -97,6 +100,21 @@ async def _pass(gateway: Gateway, request: Request, path: str, *, chat: bool = F
     return stream
 
 
+async def _counted(gateway: Gateway, request: Request, path: str, *, chat: bool = False) -> Reply | Stream:
+    """The same in front of declared models: what a user's request takes is counted."""
+    meter = None if gateway.serving is None else gateway.serving.accounts.meter(request)
+    if meter is None:
+        return await _pass(gateway, request, path, chat=chat)
+    if request.decode(Peek).stream:
+        request.body = meter.asking(request.body)
+    outcome = await _pass(gateway, request, path, chat=chat)
+    if isinstance(outcome, Reply):
+        meter.whole(outcome.body)
+    else:
+        outcome.frames = meter.stream(outcome.frames)
+    return outcome
+
+
 async def _frames(gateway: Gateway, request: Request, streamed: StreamedAnswer) -> AsyncGenerator[bytes, None]:
     try:
         async for piece in streamed.chunks():
@@ -104,6 +122,14 @@ async def _frames(gateway: Gateway, request: Request, streamed: StreamedAnswer) 
     except MoorageError as fault:
         gateway.log.fault(fault, request_id=request.id, path=request.path)
         yield error_frame(fault)
+
+
+def _as_called_there(state: EndpointState, body: bytes, named: str | None) -> bytes:
+    """The body with the name that the endpoint knows the model by, where that is another one."""
+    if state.names is None:
+        return body if named else _with_model(body, state.model_name)
+    there = state.name_for(named)
+    return body if there == named else _with_model(body, there)
 
 
 def _with_model(body: bytes, model: str | None) -> bytes:

@@ -26,6 +26,8 @@ async def ready(gateway: Gateway, request: Request) -> Reply:
     if gateway.stopping.is_set():
         raise Fault(503, "Gateway not ready (draining)", code="draining", retry_after_s=1)
     gateway.refuse_unready()
+    if gateway.serving is not None:
+        gateway.serving.refuse_unheard()
     return json_reply({"status": "ready"})
 
 
@@ -37,8 +39,11 @@ async def health(gateway: Gateway, request: Request) -> Reply:
     states = gateway.fleet.states()
     healthy = sum(1 for state in states if state.healthy)
     status = "ok" if healthy == len(states) and healthy else "degraded" if healthy else "unavailable"
+    if gateway.serving is not None:
+        status = gateway.serving.status(status if states else "ok")
+    code = 503 if status == "unavailable" else 200
     if not gateway.door.trusts(request):
-        return json_reply({"status": status}, 200 if healthy else 503)
+        return json_reply({"status": status}, code)
     body: dict[str, Any] = {
         "status": status,
         "model": next((state.model_name for state in states if state.model_name), None),
@@ -46,7 +51,9 @@ async def health(gateway: Gateway, request: Request) -> Reply:
         "servers": len(states),
         "healthy_servers": healthy,
     }
-    return json_reply(body, 200 if healthy else 503)
+    if gateway.serving is not None:
+        body["serving"] = gateway.serving.told()
+    return json_reply(body, code)
 
 
 async def servers(gateway: Gateway, request: Request) -> Reply:
@@ -90,6 +97,9 @@ def _truth(state: EndpointState) -> dict[str, Any]:
 
 async def setup(gateway: Gateway, request: Request) -> Reply:
     """`POST /setup`: other servers; checked first, and the old ones stay when something is wrong."""
+    if gateway.serving is not None:
+        message = "the endpoints are those of the declared models (--serving): declare them there"
+        raise Fault(409, message, code="endpoints_followed")
     fields = request.decode(dict[str, Any])
     endpoints = endpoints_of(fields)
     shared = endpoints if gateway.company is None else gateway.company.share(endpoints)

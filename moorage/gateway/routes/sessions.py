@@ -48,6 +48,8 @@ async def create(gateway: Gateway, request: Request) -> Reply:
     _check_parser("reasoning_parser", body.reasoning_parser, REASONING_PARSERS)
     _check_parser("tool_fallback", body.tool_fallback, FALLBACKS)
     body = _with_parser_of_fallback(body)
+    if gateway.serving is not None:
+        body = msgspec.structs.replace(body, model=gateway.serving.meant(body.model))
     dummy = _takes_placeholders(gateway, body.base_url)
     asked = "passthrough" if dummy else body.mode or gateway.settings.mode
     if asked == "exact" and gateway.renderer is None:

@@ -47,8 +47,14 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model(self) -> str | None:
-        """The model that was named; None, or `default`: the upstream's own."""
-        return None if self.ask.model in (None, "", "default") else self.ask.model
+        """The model that was named; None, or `default`: the upstream's own.
+
+        Of declared models the session's, else the only one there is. Raises MoorageError where there are several.
+        """
+        if self.ask.model not in (None, "", "default"):
+            return self.ask.model
+        serving = self.gateway.serving
+        return None if serving is None else self.live.trajectory.options.get("model_name") or serving.meant(None)
 
     @property
     def pin(self) -> str | None:

@@ -29,7 +29,8 @@ async def render(gateway: Gateway, live: LiveSession | None, request: Request, a
 
         def body(state: EndpointState) -> bytes:
             fields = msgspec.json.decode(request.body, type=dict[str, msgspec.Raw])
-            fields["model"] = msgspec.Raw(msgspec.json.encode(ask.model or state.model_name))
+            there = state.name_for(ask.model) if state.names is not None else ask.model or state.model_name
+            fields["model"] = msgspec.Raw(msgspec.json.encode(there))
             return msgspec.json.encode(fields)
 
         _, answered = await request.while_connected(

@@ -104,6 +104,10 @@ class Peers:
         for line in self._lines.values():
             line.send(frame)
 
+    def tell_one(self, index: int, what: str, said: bytes = b"") -> None:
+        """Tell one of them, in the order of the calls, without waiting."""
+        self._lines[index].send(_frame(msgspec.msgpack.encode(_Said(what, said, False))))
+
     async def _greeted(self, said: bytes) -> bytes:
         """Another worker has started."""
         if said[0] in self._lines:

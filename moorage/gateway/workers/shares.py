@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from moorage.engines.fleet.endpoint import Endpoint
+from moorage.engines.fleet.following import Followed
 from moorage.gateway.settings import Settings
 
-__all__ = ["share", "share_of_endpoints", "share_of_settings"]
+__all__ = ["share", "share_of_endpoints", "share_of_followed", "share_of_settings"]
 
 
 def share(limit: int, index: int, count: int) -> int:
@@ -37,3 +38,8 @@ def share_of_endpoints(endpoints: Iterable[Endpoint], index: int, count: int) ->
         )
         for endpoint in endpoints
     ]
+
+
+def share_of_followed(followed: Iterable[Followed], index: int, count: int) -> list[Followed]:
+    """The same of endpoints that somebody else keeps a list of."""
+    return [one._replace(endpoint=share_of_endpoints((one.endpoint,), index, count)[0]) for one in followed]
