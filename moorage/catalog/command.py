@@ -40,11 +40,13 @@ def inner_command(
     num_gpus: int,
     model_key: str | None = None,
     extra_arguments: Sequence[str] = (),
+    served_name: str | None = None,
 ) -> str:
     """The command line. Raises UsageError for a model key or an extra argument that does not fit.
 
     `num_gpus` is what the model is split over, unless the platform says otherwise by environment. `extra_arguments`
-    are passed to the server as they are, each as one argument.
+    are passed to the server as they are, each as one argument. `served_name` is what an engine calls the model; None:
+    what its path says.
     """
     arch = catalog.require_arch(arch)
     command = catalog.command(arch)
@@ -54,7 +56,7 @@ def inner_command(
     texts = {
         "model": model,
         "model_key": model_key or "",
-        "served_model_name": served_model_name(model_path),
+        "served_model_name": served_name or served_model_name(model_path),
         "job": _literal_json(_job_payload(catalog, {"job_id": job_id, "model": model, "network_arch": arch})),
         "env": _literal_json(container_env(catalog, arch, job_id=job_id, platform=platform)),
     }

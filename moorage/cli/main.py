@@ -33,6 +33,8 @@ VERBS = {
     "archs": "what can be launched",
     "image": "the container image of an arch",
     "gateway": "one address in front of engines, which records every token",
+    "serve": "the serving control plane: its API",
+    "models": "models declared to a serving API: apply, list, get, scale, roll back, delete, watch",
     "trace": "what a gateway recorded: look at it, verify it, replay it",
     "pool": "look at a pool, follow it, write it to a file, let old ones go",
     "rewards": "reward functions that a gateway can offer",
@@ -41,11 +43,26 @@ VERBS = {
     "quickstart": "start a tiny model, ask it something, stop it",
 }
 
-SUBVERBS = frozenset({"gateway keys"})
+SUBVERBS = frozenset(
+    {"gateway keys", "serve api", "serve down", "serve status", "serve token", "serve up", "serve user"}
+)
 """Two words that are a verb of their own, in a file of that name."""
 
 PLATFORMLESS = frozenset(
-    ("validate", "archs", "image", "engine", "gateway", "pool", "rewards", "trace", "quickstart", "template")
+    (
+        "validate",
+        "archs",
+        "image",
+        "engine",
+        "gateway",
+        "models",
+        "pool",
+        "rewards",
+        "serve",
+        "trace",
+        "quickstart",
+        "template",
+    )
 )
 """Verbs that have no platform."""
 

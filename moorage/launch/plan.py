@@ -44,6 +44,12 @@ class StartRequest:
     """Given after `--`: appended to the inner command."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The platform's own flags that were given, by name with underscores."""
+    served_name: str | None = None
+    """What requests call the model, of an engine; None: as the model's path says."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the server besides the arch's own. No secrets."""
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    """Kept in the entry and with the service: whose it is, for whoever starts services for something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +112,7 @@ class StartPlan:
             "model_path": self.model_path.text,
             "num_gpus": self.num_gpus,
             "served_model_name": self.served_model_name,
+            **({"labels": dict(self.request.labels)} if self.request.labels else {}),
         }
         limits = {"ttl_s": self.request.ttl_s, "idle_timeout_s": self.request.idle_timeout_s}
         return entry | {name: value for name, value in limits.items() if value is not None}
@@ -163,15 +170,18 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
             num_gpus=num_gpus,
             model_key=request.model_key,
             extra_arguments=request.extra_arguments,
+            served_name=request.served_name,
         ),
-        env=env | ({"MOORAGE_TENSOR_PARALLEL": "1"} if gpus == "none" else {}),
+        env=env | dict(request.env) | ({"MOORAGE_TENSOR_PARALLEL": "1"} if gpus == "none" else {}),
         secret_env={name: plane.environ[name] for name in names},
         mounts=mounts,
         container_port=catalog.service.docker_run_reference.container_port,
         readiness_paths=tuple(catalog.service.readiness.contracts[command.family].paths),
         num_gpus=num_gpus,
         gpus=gpus,
-        served_model_name=served_model_name(model_path) if command.family == "engine" else None,
+        served_model_name=(request.served_name or served_model_name(model_path))
+        if command.family == "engine"
+        else None,
         program=command.program,
         python_module=command.python_module,
         engine=command.engine,
