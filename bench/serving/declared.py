@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moorage.serving.backends.memory import MemoryBackend
 from moorage.serving.plan.policy import Policy
-from moorage.serving.reconciler import Reconciler
+from moorage.serving.reconciling.reconciler import Reconciler
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.store.contract import Store
 from moorage.serving.store.opening import open_store

@@ -78,13 +78,16 @@ def test_the_codes_of_the_tables_exist() -> None:
 
 
 def test_the_exits_of_the_tables_are_those_of_the_classes() -> None:
-    exits, of_code = {name: getattr(errors, name).exit_status for name in errors.__all__}, raised()
+    """Or the statuses over HTTP."""
+    classes = {name: getattr(errors, name) for name in errors.__all__}
+    of_code = raised()
     for row in table_rows(PAGE):
         if len(row) != 3 or not row[1].isdigit():
             continue
         for code in codes(row[0]):
-            known = {exits[name] for name in of_code.get(code, ()) if name in exits}
-            assert not known or int(row[1]) in known, code
+            known = [classes[name] for name in of_code.get(code, ()) if name in classes]
+            said = {status for one in known for status in (one.exit_status, one.http_status)}
+            assert not known or int(row[1]) in said, code
 
 
 def test_reasons_conditions_and_states() -> None:

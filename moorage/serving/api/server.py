@@ -148,12 +148,13 @@ def _rules(settings: Settings, kwargs: KwargTable, backend: Backend) -> SpecRule
         engine_kwargs=kwargs,
         limits=Limits(replicas=limits.replicas, gpus_per_replica=limits.gpus_per_replica),
         has_lora=backend.has_lora,
+        has_autoscaling=backend.has_autoscaling,
     )
 
 
 def _reconciler(store: Store, backend: Backend, settings: Settings, clock: Callable[[], float], log: Log) -> Worker:
     from moorage.serving.plan.policy import Policy
-    from moorage.serving.reconciler import Reconciler
+    from moorage.serving.reconciling.reconciler import Reconciler
 
     config = settings.config
     policy = Policy(deadline_s=config.deadline_s, attempts=config.attempts, drain_s=config.drain_s)

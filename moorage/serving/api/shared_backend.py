@@ -39,6 +39,7 @@ class SharedBackend:
         self._last: LastSeen | None = None
         self.name = backend.name
         self.has_lora = backend.has_lora
+        self.has_autoscaling = backend.has_autoscaling
 
     def digest(self, wanted: Wanted) -> str:
         return self._backend.digest(wanted)

@@ -72,6 +72,8 @@ class Backend(Protocol):
     name: str
     has_lora: bool
     """Whether specs with `lora` can be served; if not they are refused with `backend_has_no_lora`."""
+    has_autoscaling: bool
+    """The same of `autoscaling`, with `backend_has_no_autoscaling`."""
 
     def digest(self, wanted: Wanted) -> str:
         """What this backend would be told about it, in short: equal digests need no `apply`."""

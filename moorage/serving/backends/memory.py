@@ -45,6 +45,7 @@ class MemoryBackend:
 
     name = "memory"
     has_lora = True
+    has_autoscaling = True
 
     def __init__(
         self,

@@ -162,6 +162,9 @@ class _Reader:
         if not isinstance(value, dict):
             self._wrong(("autoscaling",), value, "null, or a mapping with min_replicas and max_replicas")
             return None
+        if not self.rules.has_autoscaling:
+            detail = "the backend of this platform does not follow the load"
+            self._fault(("autoscaling",), detail, "backend_has_no_autoscaling", hint="leave `autoscaling` out")
         self._only(("autoscaling",), value, ("min_replicas", "max_replicas"))
         bounds = []
         for name in ("min_replicas", "max_replicas"):

@@ -29,3 +29,5 @@ class SpecRules:
     limits: Limits = field(default_factory=Limits)
     has_lora: bool = True
     """Whether the backend serves LoRA adapters."""
+    has_autoscaling: bool = True
+    """Whether the backend follows the load."""

@@ -42,6 +42,7 @@ class RayServeBackend:
 
     name = "ray_serve"
     has_lora = False
+    has_autoscaling = True
     """Ray Serve LLM loads adapters from object stores only."""
 
     def __init__(

@@ -55,6 +55,7 @@ class Gone:
 
     name = "gone"
     has_lora = False
+    has_autoscaling = True
 
     def digest(self, wanted: Wanted) -> str:
         return wanted.app

@@ -41,6 +41,7 @@ class Cluster:
 
     name = "cluster"
     has_lora = True
+    has_autoscaling = True
     unreachable: bool = False
     refuses: set[str] = field(default_factory=set)
     """Keys of models that are refused, as well as those whose kind is `refused`."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from moorage.errors import ConflictError, FailedError
-from moorage.serving.applying import apply
 from moorage.serving.backends.contract import BackendUnreachable, Wanted
 from moorage.serving.plan.plan import Difference
+from moorage.serving.reconciling.applying import apply
 from moorage.serving.spec.spec import ServingSpec
 
 

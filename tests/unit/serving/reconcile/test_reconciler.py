@@ -19,7 +19,7 @@ from moorage.serving.log import Log
 from moorage.serving.model import Model, State
 from moorage.serving.plan.policy import Policy
 from moorage.serving.reasons import CONDITIONS, Reason
-from moorage.serving.reconciler import TROUBLE_MAX_S, Reconciler
+from moorage.serving.reconciling.reconciler import TROUBLE_MAX_S, Reconciler
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.store.opening import open_store
 from tests.unit.serving.reconcile.double_store import DoubleStore
@@ -173,7 +173,7 @@ def test_the_second_acts_when_the_first_is_gone(world: World) -> None:
 class _Crowd:
     """A backend in which any number of applications run and nothing else happens."""
 
-    name, has_lora = "crowd", False
+    name, has_lora, has_autoscaling = "crowd", False, False
 
     def __init__(self) -> None:
         self.memory = MemoryBackend(lambda: 0.0, start_s=0.0)

@@ -14,7 +14,7 @@ from moorage.serving.log import Log
 from moorage.serving.model import Model, State
 from moorage.serving.plan.policy import Policy
 from moorage.serving.plan.sight import application
-from moorage.serving.reconciler import Reconciler
+from moorage.serving.reconciling.reconciler import Reconciler
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.store.contract import Store
 from tests.unit.serving.reconcile.cluster import Cluster

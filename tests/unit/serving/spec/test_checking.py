@@ -250,6 +250,13 @@ def test_a_backend_without_lora(rules: SpecRules) -> None:
     assert check({**LEAST, "lora": []}, without).lora == ()
 
 
+def test_a_backend_that_follows_no_load_has_no_autoscaling(rules: SpecRules) -> None:
+    document = {**LEAST, "autoscaling": {"min_replicas": 1, "max_replicas": 2}}
+    without = rules_of(rules.root, has_autoscaling=False)
+    assert check(document, rules).autoscaling is not None
+    assert told(faults_of(document, without)) == {("/autoscaling", "backend_has_no_autoscaling", 400)}
+
+
 def test_a_body_full_of_faults_has_an_answer_of_bounded_size(rules: SpecRules) -> None:
     fault = faults_of({f"k{number}": number for number in range(5000)}, rules)
     assert len(fault.faults) == MOST_FAULTS

@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from moorage.errors import ConflictError
-from moorage.serving.applying import apply, said
 from moorage.serving.backends.contract import Backend, BackendUnreachable, Seen, Wanted
-from moorage.serving.known_models import KnownModels
-from moorage.serving.leadership import LEASE, Leadership
 from moorage.serving.log import Log
 from moorage.serving.plan.outage import outage
 from moorage.serving.plan.plan import Plan, difference, plan
 from moorage.serving.plan.policy import Policy
 from moorage.serving.plan.refusal import refusals
 from moorage.serving.plan.sight import Digest, application
+from moorage.serving.reconciling.applying import apply, said
+from moorage.serving.reconciling.known_models import KnownModels
+from moorage.serving.reconciling.leadership import LEASE, Leadership
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.store.contract import Change, Lease, Store
 
