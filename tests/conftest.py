@@ -29,9 +29,11 @@ from tests.real.parts.postgres import Postgres, postgres_server
 from tests.real.parts.vllm_engine import serving_nano
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "postgres", "vllm")
+REAL_MARKS = ("docker", "remote", "slurm", "kubernetes", "postgres", "vllm", "ray")
 VLLM = pytest.StashKey[Path | str]()
 """The engine's Python, or why there is none."""
+RAY = pytest.StashKey[Path | str]()
+"""The Python of Ray Serve LLM, or why there is none."""
 
 # CI must give the same verdict twice; elsewhere each run looks at new examples.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
@@ -63,17 +65,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if any(item.get_closest_marker("kubernetes") for item in session.items):
         with contextlib.suppress(PartMissing):  # the tests say so themselves
             ensure_programs(cache_folder(), lambda message: report("kubernetes", message))
-    if any(item.get_closest_marker("vllm") for item in session.items):
-        _ensure_vllm(session, report)
+    for mark, key in (("vllm", VLLM), ("ray", RAY)):
+        if any(item.get_closest_marker(mark) for item in session.items):
+            session.config.stash[key] = _ensure_engine(mark, report)
 
 
-def _ensure_vllm(session: pytest.Session, report: Report) -> None:
+def _ensure_engine(engine: str, report: Report) -> Path | str:
+    """Its Python, or why there is none."""
     try:
-        found = ensure_engine("vllm", gpu=has_nvidia_gpu(os.environ), environ=os.environ, root=ROOT, report=report)
-        session.config.stash[VLLM] = found
+        return ensure_engine(engine, gpu=has_nvidia_gpu(os.environ), environ=os.environ, root=ROOT, report=report)
     except MoorageError as fault:
         tail = "\n".join((fault.data or {}).get("log_tail", []))
-        session.config.stash[VLLM] = f"{fault.message}; {fault.hint}\n{tail}"
+        return f"{fault.message}; {fault.hint}\n{tail}"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -294,6 +297,13 @@ def tao_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def vllm_python(request: pytest.FixtureRequest) -> Path:
     """The Python of a real vLLM environment. Tests that use it carry the mark `vllm`."""
     found = request.config.stash.get(VLLM, "the test that asks for vLLM lacks the mark vllm")
+    return found if isinstance(found, Path) else require_real(found)
+
+
+@pytest.fixture(scope="session")
+def ray_python(request: pytest.FixtureRequest) -> Path:
+    """The Python of a real environment of Ray Serve LLM. Tests that use it carry the mark `ray`."""
+    found = request.config.stash.get(RAY, "the test that asks for Ray lacks the mark ray")
     return found if isinstance(found, Path) else require_real(found)
 
 

