@@ -50,6 +50,12 @@ class LeaseContract(StoreTests):
         assert refused(lambda: store.record([], NOW, mine, LEASE)) == "lease_lost"
         assert store.take_lease(LEASE, "you", WHEN, 10).fence == 2
 
+    def test_one_of_a_holder_that_is_gone_need_not_run_out(self, store):
+        mine = store.take_lease(LEASE, "me", WHEN, 1000)
+        assert store.take_lease(LEASE, "you", WHEN, 1000, lambda holder: holder != "me") is None
+        assert store.take_lease(LEASE, "you", WHEN, 1000, lambda holder: holder == "me").fence == 2
+        assert refused(lambda: store.record([], NOW, mine, LEASE)) == "lease_lost"
+
 
 class RecordContract(StoreTests):
     def test_what_was_found_out_is_kept(self, store):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from moorage.client import AsyncGatewayClient, Event, GatewayClient, Step
 from moorage.client.gateway.tables import lease_ids
-from moorage.errors import ConflictError, NotFoundError, PreflightError, TryAgainError, UsageError
+from moorage.errors import ConflictError, FailedError, NotFoundError, PreflightError, TryAgainError, UsageError
 from tests.contract.gateway_calls import SAID, fresh, step
 from tests.contract.gateway_keys import Keys
 from tests.contract.gateway_process import GatewayProcess, StubThread, running_gateway
@@ -343,6 +344,22 @@ def test_a_stranger_is_told_apart(gateway: GatewayProcess) -> None:
         with pytest.raises(Exception) as caught:
             client.stats()
         assert caught.value.code in ("bad_reply", "http_404", "not_found")  # type: ignore[attr-defined]
+
+
+def test_what_is_no_stream_is_not_followed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            wire, _ = server.accept()
+            with wire:
+                wire.recv(1 << 16)
+                wire.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\nhello\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with GatewayClient(url, environ={}) as client, pytest.raises(FailedError) as caught:
+            next(client.events(after=0))
+    assert caught.value.code == "bad_reply"
 
 
 def test_keys(tmp_path: Path) -> None:

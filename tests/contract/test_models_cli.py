@@ -170,6 +170,9 @@ def test_a_stale_etag(api: ServingApi, alice: str) -> None:
     said = api.models("scale", "etag", "--replicas", "3", "--if-match", etag, token=alice)
     assert (said.status, said.error["code"]) == (6, "stale")
     assert api.models("delete", "etag", "--if-match", etag, token=alice).status == 6
+    for no_etag in ("", "\u20ac", '"1"\r\nx: y'):
+        said = api.models("scale", "etag", "--replicas", "3", "--if-match", no_etag, token=alice)
+        assert (said.status, said.error["code"]) == (2, "bad_value")
     assert good(api.models("get", "etag", token=alice))["model"]["num_replicas"] == 2
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -164,7 +164,8 @@ def test_what_must_not_be_repeated_is_not(api: ServingApi) -> None:
         between.close()
 
 
-def test_something_else_that_answers() -> None:
+@pytest.mark.parametrize("asks", [lambda client: client.page(), lambda client: next(client.watch())])
+def test_something_else_that_answers(asks: Callable[[ServingClient], object]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -176,7 +177,7 @@ def test_something_else_that_answers() -> None:
         threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         with ServingClient(url, token="t" * 20) as client, pytest.raises(FailedError) as told:
-            client.page()
+            asks(client)
         assert told.value.code == "bad_reply"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -189,3 +191,18 @@ def test_many_at_once_get_what_is_theirs(api: ServingProcess) -> None:
         thread.join(60)
     assert not wrong
     assert [len(user.get(MODELS).json()["items"]) for user in users] == [5] * 8
+
+
+def test_one_that_was_killed_is_replaced_at_once(tmp_path: Path) -> None:
+    crashed = ServingProcess(tmp_path)
+    alice = crashed.user("alice")
+    keys = [alice.declare("before")]
+    alice.settled(keys[0], "RUNNING")
+    keys.append(alice.declare("meanwhile"))
+    crashed.kill()
+    with running_api(tmp_path, tokens=(crashed.admin_token, crashed.gateway_token)) as api:
+        began = time.monotonic()
+        alice = Caller(api.url, alice.token)
+        for key in [*keys, alice.declare("after")]:
+            alice.settled(key, "RUNNING")
+        assert time.monotonic() - began < 5

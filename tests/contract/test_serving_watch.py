@@ -134,7 +134,9 @@ def test_the_gateway_learns_where_requests_go(api: ServingProcess) -> None:
     told = reply.json()
     [model] = [one for one in told["models"] if one["model_key"] == key]
     assert (model["alias"], model["user_id"], model["state"]) == ("routed/m", "routed", "RUNNING")
-    assert {"ready", "reason", "message", "retry_after_s", "endpoints"} <= set(model)
+    assert {"reason", "retry_after_s"} <= set(model)
+    assert (model["ready"], model["endpoints"]) == (False, [])
+    assert "no address" in model["message"], "it is RUNNING, and yet not ready"
     assert (told["auth"], told["limits"]["requests_per_minute"]) == ("required", 5)
     assert "routed" in [one["user_id"] for one in told["users"]]
     assert str(user.token) not in reply.text

@@ -10,7 +10,7 @@ from moorage.client.gateway.values import Event
 from moorage.client.http.again import may_pass, pause_before
 from moorage.client.http.events import EventReader
 from moorage.client.http.faults import fault_of, no_connection
-from moorage.errors import MoorageError
+from moorage.errors import FailedError, MoorageError
 
 if TYPE_CHECKING:
     import httpx
@@ -42,6 +42,7 @@ class EventResume:
         """Raises the reply's fault, unless it may pass."""
         self._reader.begin_again()
         if reply.status_code == 200:
+            _check_is_stream(reply)
             return
         fault = fault_of(reply.status_code, reply.content, self._terms.url)
         if not may_pass(reply.status_code, fault.code):
@@ -78,3 +79,14 @@ class EventResume:
             raise fault or no_connection(self._terms.url, ConnectionError("the stream ends at once, again and again"))
         self._waited_s += pause
         return pause
+
+
+def _check_is_stream(reply: httpx.Response) -> None:
+    """Whatever else answers with 200 would be read again and again, and never say anything."""
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "text/event-stream":
+        raise FailedError(
+            f"the reply is not a gateway's: it is {kind[:100]!r} in the place of a stream of events",
+            code="bad_reply",
+            hint="another program, or another version, may listen there",
+        )

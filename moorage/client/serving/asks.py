@@ -23,6 +23,7 @@ __all__ = [
     "is_json",
     "logs",
     "models",
+    "no_stream",
     "one",
     "patch",
     "plan",
@@ -281,6 +282,11 @@ def _object(reply: Reply) -> dict[str, Any]:
     return said
 
 
+def no_stream(kind: str) -> FailedError:
+    """For a watch that was answered with something else, of that media type."""
+    return _unreadable(f"it is {kind[:100]!r} in the place of a stream of events")
+
+
 def _unreadable(fault: object) -> FailedError:
     return FailedError(
         f"the reply is not a serving API's: {fault}",
@@ -321,7 +327,12 @@ def _planned(ask: Ask[Answer]) -> Ask[Plan]:
 
 
 def _matching(if_match: str | None) -> dict[str, str] | None:
-    return None if if_match is None else {"if-match": if_match}
+    """Raises UsageError for what cannot stand in a header."""
+    if if_match is None:
+        return None
+    if re.fullmatch("[ -~]{1,1000}", if_match) is None:
+        raise UsageError("the ETag to match is not one that a server gave", code="bad_value")
+    return {"if-match": if_match}
 
 
 def _part(name: str) -> str:

@@ -65,8 +65,11 @@ def watch_stream(http: Blocking, model_key: str | None, after: str | None) -> It
 
 def _refused(http: Blocking, reply: httpx.Response) -> MoorageError | None:
     """What is worth asking again for; None: it streams. Raises every other refusal."""
-    if reply.status_code == 200:
+    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if reply.status_code == 200 and kind == "text/event-stream":
         return None
+    if reply.status_code == 200:
+        raise asks.no_stream(kind)
     reply.read()
     fault = fault_of(reply.status_code, reply.content, http.terms.url, key_hint=http.terms.key_hint)
     if not may_pass(reply.status_code, fault.code):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.serving.model import Model, State
+from moorage.serving.model import Condition, Model, State
 from moorage.serving.settings import Settings
 from moorage.serving.store.contract import Store
 
@@ -79,12 +79,19 @@ def model_endpoints(model: Model, now: float) -> dict[str, Any]:
         "state": model.state.value,
         "ready": is_ready,
         "reason": ready.reason if ready is not None else "WaitingForReconciler",
-        "message": ready.message if ready is not None else "",
+        "message": _message(ready, bool(endpoints)),
         "retry_after_s": _retry_after_s(model, now),
         "endpoints": [
             {"base_url": one.base_url, "model": one.model, "adapters": list(one.adapters)} for one in endpoints
         ],
     }
+
+
+def _message(ready: Condition | None, has_endpoints: bool) -> str:
+    """For those who ask a model that is not ready: it may run, and still have no address, as those in memory do."""
+    if ready is None:
+        return ""
+    return "it runs, but there is no address to ask it at" if ready.status and not has_endpoints else ready.message
 
 
 def _retry_after_s(model: Model, now: float) -> int:

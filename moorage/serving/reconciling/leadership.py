@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from moorage.errors import ConflictError
+from moorage.serving.reconciling.holder import is_gone
 from moorage.serving.store.contract import Lease, Store
 
 __all__ = ["LEASE", "Leadership"]
@@ -58,5 +59,5 @@ class Leadership:
 
     def _take(self) -> None:
         taken_at = self._steady()
-        self._lease = self._store.take_lease(LEASE, self._holder, self._clock(), self._length_s)
+        self._lease = self._store.take_lease(LEASE, self._holder, self._clock(), self._length_s, is_gone)
         self._taken_at = taken_at

@@ -7,7 +7,6 @@ model is on record as failed, moved on or deleted), and the backend is told only
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -24,6 +23,7 @@ from moorage.serving.plan.policy import Policy
 from moorage.serving.plan.refusal import refusals
 from moorage.serving.plan.sight import Digest, application
 from moorage.serving.reconciling.applying import apply, said
+from moorage.serving.reconciling.holder import holder_name
 from moorage.serving.reconciling.known_models import KnownModels
 from moorage.serving.reconciling.leadership import LEASE, Leadership
 from moorage.serving.spec.spec import ServingSpec
@@ -67,7 +67,7 @@ class Reconciler:
         self._clock = clock
         self._steady = steady
         self._log = log or Log()
-        name = holder or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        name = holder or holder_name(socket.gethostname(), uuid.uuid4().hex[:8])
         self._leadership = Leadership(store, name, clock, steady, LEASE_S)
         self._models = KnownModels(store)
         self._steps = _Steps(clock, steady)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -183,8 +183,13 @@ class Store(Protocol):
         ...
 
     # what the reconciler does
-    def take_lease(self, name: str, holder: str, now: float, length_s: float) -> Lease | None:
-        """Take or prolong it; None: somebody else's still runs."""
+    def take_lease(
+        self, name: str, holder: str, now: float, length_s: float, gone: Callable[[str], bool] | None = None
+    ) -> Lease | None:
+        """Take or prolong it; None: somebody else's still runs.
+
+        `gone`: whether a holder of that name will never act again: its lease need not run out. None: nobody can tell.
+        """
         ...
 
     def give_lease_back(self, lease: Lease, name: str) -> None: ...

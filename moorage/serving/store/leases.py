@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import insert, select, update
 
 from moorage.errors import ConflictError
@@ -14,8 +16,10 @@ __all__ = ["demand", "give_back", "take"]
 _SECOND = 1_000_000
 
 
-def take(writing: Writing, name: str, holder: str, now: float, length_s: float) -> Lease | None:
-    """None: another's still runs."""
+def take(
+    writing: Writing, name: str, holder: str, now: float, length_s: float, gone: Callable[[str], bool] | None
+) -> Lease | None:
+    """None: another's still runs. `gone`: whether that other one will never act again; None: nobody can tell."""
     until = now + length_s
     of_name = LEASES.c.name == name
     # Nobody else can be here: all who write locked the same row first.
@@ -24,7 +28,8 @@ def take(writing: Writing, name: str, holder: str, now: float, length_s: float) 
         writing.db.execute(insert(LEASES).values(name=name, holder=holder, fence=1, until=round(until * _SECOND)))
         return Lease(holder=holder, fence=1, until=until)
     # One that ends further ahead than any is taken for is of a time before the clock was set back.
-    if found.holder != holder and now * _SECOND < found.until <= (now + 2 * length_s) * _SECOND:
+    runs = now * _SECOND < found.until <= (now + 2 * length_s) * _SECOND
+    if found.holder != holder and runs and not (gone is not None and gone(found.holder)):
         return None
     fence = found.fence if found.holder == holder else found.fence + 1
     values = {"holder": holder, "fence": fence, "until": round(until * _SECOND)}

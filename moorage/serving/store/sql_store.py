@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -105,9 +105,11 @@ class SqlStore:
         with self._database.read() as db:
             return reading.events_of(db, model_key, limit, after)
 
-    def take_lease(self, name: str, holder: str, now: float, length_s: float) -> Lease | None:
+    def take_lease(
+        self, name: str, holder: str, now: float, length_s: float, gone: Callable[[str], bool] | None = None
+    ) -> Lease | None:
         with self._database.write() as writing:
-            return leases.take(writing, name, holder, now, length_s)
+            return leases.take(writing, name, holder, now, length_s, gone)
 
     def give_lease_back(self, lease: Lease, name: str) -> None:
         with self._database.write() as writing:

@@ -42,8 +42,8 @@ class RayServeBackend:
 
     name = "ray_serve"
     has_lora = False
-    has_autoscaling = True
     """Ray Serve LLM loads adapters from object stores only."""
+    has_autoscaling = True
 
     def __init__(
         self,

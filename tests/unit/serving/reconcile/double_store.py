@@ -5,7 +5,7 @@ What is said here of the reconciler is said again over the real store, in fewer 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
@@ -88,7 +88,10 @@ class DoubleStore:
     def events(self, key: str, limit: int, after: int = 0) -> tuple[Event, ...]:
         return tuple(one for one in self._events.get(key, []) if one.sequence > after)[:limit]
 
-    def take_lease(self, name: str, holder: str, now: float, length_s: float) -> Lease | None:
+    def take_lease(
+        self, name: str, holder: str, now: float, length_s: float, gone: Callable[[str], bool] | None = None
+    ) -> Lease | None:
+        del gone  # no holder here is a process
         old = self._leases.get(name)
         if old is not None and old.holder != holder and now < old.until <= now + 2 * length_s:
             return None
