@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 SUBSAMPLE = 30
-QUESTIONS = int(os.environ.get("MOORAGE_NANO_QUESTIONS", "100"))
+QUESTIONS = int(os.environ.get("MOORAGE_NANO_QUESTIONS", "50"))
 """Of each task of the card's table, which has 500: all of them take four minutes."""
 
 

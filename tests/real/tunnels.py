@@ -106,8 +106,17 @@ class Tunnels:
         return found
 
     def await_state(self, entry: dict[str, Any], state: str) -> dict[str, Any]:
-        until(lambda: self.now(entry)["state"] == state)
-        return self.now(entry)
+        """As it was when it was in that state; a process that is only starting is not seen yet."""
+        found: dict[str, Any] | None = None
+
+        def is_so() -> bool:
+            nonlocal found
+            found = tunnel_now(entry, self.environ)
+            return found is not None and found["state"] == state
+
+        until(is_so)
+        assert found is not None
+        return found
 
     def folder(self) -> Path:
         return self.home / "state/moorage/tunnels"
