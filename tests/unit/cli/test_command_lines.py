@@ -22,8 +22,8 @@ from moorage.launch.interrupts import SIGNALS
 EXITS = {0, 2, 3, 4, 5, 6, 7, 8, 9}
 DRY = ("start", "request", "stop", "prune")
 """Verbs that could start, ask or end something: they get --dry-run."""
-NOT_FUZZED = ("quickstart", "engine", "validate", "doctor")
-"""They install, write generated files or look at the whole machine."""
+NOT_FUZZED = ("quickstart", "engine", "validate", "doctor", "gateway", "serve")
+"""They install, write generated files, look at the whole machine, or serve until they are told to stop."""
 
 ENTRIES = {
     "a": {"network_arch": "vllm", "platform": "local-process", "host_url": "http://localhost:1", "host_port": 8080},
