@@ -70,6 +70,7 @@ class ClusterRig(Rig):
 
     def foreign(self) -> Callable[[], bool]:
         """An application that answers with its process's id, declared as others would; its pid may not change."""
+        self.settle(lambda _: bool(self.ask("GET").get("http_options")))  # Serve may only be starting
         details = self.ask("GET")
         config = {
             "name": FOREIGN,
