@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROC = "/proc"
-KILL_S = 2.0
+KILL_S = 10.0
 """How long a killed process may take to be gone."""
 
 
