@@ -25,8 +25,8 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     from moorage.catalog.schemas import write as write_schemas
     from moorage.catalog.tables import write_tables
     from moorage.catalog.validate import validate
-    from moorage.cli.help_text import help_faults, write_help
-    from moorage.cli.serving_tables import reasons_faults, write_reasons
+    from moorage.cli.help_text import HELP
+    from moorage.cli.serving_tables import REASONS
     from moorage.serving.spec.kwargs_reference import bundle_faults, refresh
 
     root = Path(args.dir) if args.dir else bundle_root(plane.environ)
@@ -35,11 +35,11 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     if args.write:
         write_schemas(root)
         write_tables(root)
-        write_help(root)
-        write_reasons(root)
+        for section in (HELP, REASONS):
+            section.write(root)
         refresh(root, plane.environ)
     report = validate(root, check=args.check)
-    stale = (*help_faults(root), *reasons_faults(root)) if args.check else ()
+    stale = (*HELP.faults(root), *REASONS.faults(root)) if args.check else ()
     arguments = bundle_faults(root, plane.environ, check=args.check)
     faults = [asdict(fault) for fault in (*report.faults, *arguments, *stale)]
     if faults:
