@@ -1,4 +1,4 @@
-"""A part of a document that is written by `moor validate --write` and held fresh by `--check`: nobody edits it by hand."""
+"""A part of a document that nobody edits by hand: `moor validate --write` writes it, `--check` holds it fresh."""
 
 from __future__ import annotations
 

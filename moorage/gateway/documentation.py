@@ -1,9 +1,7 @@
-"""The API's own documentation: an OpenAPI document, and Swagger UI's pages with nothing from another host."""
+"""The API's own documentation: an OpenAPI document, and the page that shows it."""
 
 from __future__ import annotations
 
-import functools
-from importlib import resources
 from typing import Any
 
 import msgspec
@@ -12,16 +10,11 @@ from moorage import __version__
 from moorage.gateway.openapi import dialects, models, operations, pool, rewards, sessions, trajectories
 from moorage.gateway.openapi.older import as_openapi_3_0
 from moorage.gateway.openapi.schemas import schemas
+from moorage.swagger import pages
 
 __all__ = ["document", "file", "page"]
 
-OWN_FILES = {"initializer.js": b"text/javascript; charset=utf-8"}
-SWAGGER_FILES = {
-    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
-    "swagger-ui.css": b"text/css; charset=utf-8",
-    "favicon-16x16.png": b"image/png",
-    "favicon-32x32.png": b"image/png",
-}
+TITLE = "Moorage gateway"
 DOCUMENT_FILE = "openapi.json"
 """The document once more, for the pages: Swagger UI 4 reads OpenAPI 3.0."""
 
@@ -52,7 +45,7 @@ def document() -> dict[str, Any]:
     parts = (models, dialects, sessions, trajectories, rewards, pool, operations)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Moorage gateway", "version": __version__, "description": ABOUT},
+        "info": {"title": TITLE, "version": __version__, "description": ABOUT},
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": {path: item for part in parts for path, item in part.paths().items()},
@@ -63,28 +56,12 @@ def document() -> dict[str, Any]:
 
 def page() -> bytes:
     """The HTML of `/docs`."""
-    return _own("page.html")
+    return pages.page(TITLE, f"docs/{DOCUMENT_FILE}")
 
 
 def file(name: str) -> tuple[bytes, bytes] | None:
     """Content and content type of a file of the pages; None for any other name."""
     if name == DOCUMENT_FILE:
         return msgspec.json.encode(as_openapi_3_0(document())), b"application/json"
-    if name in OWN_FILES:
-        return _own(name), OWN_FILES[name]
-    if name in SWAGGER_FILES:
-        return _swagger(name), SWAGGER_FILES[name]
-    return None
-
-
-@functools.cache
-def _own(name: str) -> bytes:
-    return (resources.files("moorage.gateway.openapi") / name).read_bytes()
-
-
-@functools.cache
-def _swagger(name: str) -> bytes:
-    from swagger_ui_bundle import swagger_ui_path
-
-    content: bytes = (swagger_ui_path / name).read_bytes()
-    return content
+    found = pages.file(name)
+    return None if found is None else (found[0], found[1].encode())

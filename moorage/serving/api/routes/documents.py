@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
-from moorage.serving.api.openapi import document, pages
+from moorage.serving.api.openapi import document
 from moorage.serving.api.problems import Problem
 from moorage.serving.api.replies import json_reply
+from moorage.swagger import pages
 
 __all__ = ["add_routes"]
 
@@ -19,7 +20,7 @@ def add_routes(app: FastAPI) -> None:
 
 def docs() -> Response:
     """The page."""
-    return Response(pages.page(), media_type="text/html; charset=utf-8")
+    return Response(pages.page("Moorage serving", "openapi.json"), media_type="text/html; charset=utf-8")
 
 
 def docs_file(request: Request) -> Response:

@@ -7,10 +7,10 @@ import re
 import schemathesis
 from fastapi import FastAPI
 
-from moorage.serving.api.openapi import pages
 from moorage.serving.api.openapi.document import document
 from moorage.serving.api.routes import documents, history, models, operations, users
 from moorage.serving.reasons import Reason
+from moorage.swagger import pages
 
 
 def test_it_is_openapi() -> None:
@@ -38,7 +38,7 @@ def test_every_reason_says_what_to_do() -> None:
 
 
 def test_the_pages_load_nothing_from_elsewhere() -> None:
-    page = pages.page().decode()
+    page = pages.page("Moorage serving", "openapi.json").decode()
     names = re.findall(r'(?:src|href)="docs/([^"]+)"', page)
     assert names
     assert all(pages.file(name) is not None for name in names)

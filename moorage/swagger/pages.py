@@ -1,13 +1,14 @@
-"""Swagger UI's pages, with nothing from another host."""
+"""Swagger UI's page for one OpenAPI document, and the files that it loads from `docs/`."""
 
 from __future__ import annotations
 
 import functools
 from importlib import resources
+from string import Template
 
 __all__ = ["file", "page"]
 
-OWN_FILES = {"initializer.js": "text/javascript; charset=utf-8"}
+INITIALIZER = "initializer.js"
 SWAGGER_FILES = {
     "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "swagger-ui.css": "text/css; charset=utf-8",
@@ -16,15 +17,15 @@ SWAGGER_FILES = {
 }
 
 
-def page() -> bytes:
-    """The HTML of `/docs`."""
-    return _own("page.html")
+def page(title: str, document: str) -> bytes:
+    """The HTML of `/docs`. `document`: where the OpenAPI document is, relative to the page; Swagger UI 4 reads 3.0."""
+    return Template(_own("page.html").decode()).substitute(title=title, document=document).encode()
 
 
 def file(name: str) -> tuple[bytes, str] | None:
-    """Content and content type of a file of the pages; None for any other name."""
-    if name in OWN_FILES:
-        return _own(name), OWN_FILES[name]
+    """Content and content type of a file under `docs/`; None for any other name."""
+    if name == INITIALIZER:
+        return _own(name), "text/javascript; charset=utf-8"
     if name in SWAGGER_FILES:
         return _swagger(name), SWAGGER_FILES[name]
     return None
@@ -32,7 +33,7 @@ def file(name: str) -> tuple[bytes, str] | None:
 
 @functools.cache
 def _own(name: str) -> bytes:
-    return (resources.files("moorage.serving.api.openapi") / name).read_bytes()
+    return (resources.files("moorage.swagger") / name).read_bytes()
 
 
 @functools.cache
