@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -25,11 +23,11 @@ from typing import Any
 
 import requests
 
+from tests.contract.server_lines import ServerLines
 from tests.stand_ins.canned_replies import CannedReplies
 from tests.stand_ins.engine_stub import EngineStub, Fault, Replier, Seen
 
 ROOT = Path(__file__).resolve().parents[2]
-START_WITHIN_S = 60
 END_WITHIN_S = 60
 MODEL = "stub"
 
@@ -98,8 +96,6 @@ class GatewayProcess:
         self._address = address
         self.stub = stub
         self.db = db
-        self.said: list[str] = []
-        """Every line of its stderr."""
         asked = whom or ("--upstream", stub.url)
         words = ["gateway", "--port", "0", *asked, "--db", f"sqlite:///{db}", "--json", *flags]
         self.process = subprocess.Popen(
@@ -111,8 +107,9 @@ class GatewayProcess:
             text=True,
             start_new_session=True,
         )
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        assert self.process.stderr is not None
+        self._lines = ServerLines(self.process.stderr)
+        self.said = self._lines.said
         self.http = requests.Session()
         self.url = self._listening()
         if until_ready:
@@ -152,27 +149,12 @@ class GatewayProcess:
         address = path if path.startswith("http://") else self.url + path
         return self.http.request(method, address, timeout=60, **options)
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-            self._lines.put(line)
-        self._lines.put(None)
-
     def _listening(self) -> str:
-        until = time.monotonic() + START_WITHIN_S
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                line = None
-            if line is None:
-                self.kill()
-                raise AssertionError(f"the gateway did not start: {''.join(self.said)}")
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if event.get("event") == "listening":
-                    return f"http://{self._address}:{event['port']}"
+        port = self._lines.listening_port()
+        if port is None:
+            self.kill()
+            raise AssertionError(f"the gateway did not start: {''.join(self.said)}")
+        return f"http://{self._address}:{port}"
 
 
 @contextlib.contextmanager

@@ -8,15 +8,11 @@ with running_api(tmp_path) as api:
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import queue
 import secrets
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,8 +20,10 @@ from typing import Any
 
 import requests
 
+from tests.contract.gateway_process import wait_until
+from tests.contract.server_lines import ServerLines
+
 ROOT = Path(__file__).resolve().parents[2]
-START_WITHIN_S = 90
 END_WITHIN_S = 60
 MODELS = "/api/v2/serve/models"
 YAML = {"Content-Type": "application/yaml"}
@@ -108,8 +106,6 @@ class ServingProcess:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.db = folder / "serving.db"
         self.admin_token, self.gateway_token = tokens or (secrets.token_hex(12), secrets.token_hex(12))
-        self.said: list[str] = []
-        """Every line of its stderr."""
         words = ["serve", "api", "--backend", "memory", "--port", "0", "--root", str(self.root), "--json"]
         words += ["--db", db or f"sqlite:///{self.db}", "--admin-token-env", ADMIN_ENV]
         words += ["--gateway-token-env", GATEWAY_ENV, *flags]
@@ -128,8 +124,9 @@ class ServingProcess:
             text=True,
             start_new_session=True,
         )
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        assert self.process.stderr is not None
+        self._lines = ServerLines(self.process.stderr)
+        self.said = self._lines.said
         self.url = self._listening()
         self.admin = Caller(self.url, self.admin_token)
         self.gateway = Caller(self.url, self.gateway_token)
@@ -157,27 +154,12 @@ class ServingProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(END_WITHIN_S)
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.said.append(line)
-            self._lines.put(line)
-        self._lines.put(None)
-
     def _listening(self) -> str:
-        until = time.monotonic() + START_WITHIN_S
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                line = None
-            if line is None:
-                self.kill()
-                raise AssertionError(f"the serving API did not start: {''.join(self.said)}")
-            with contextlib.suppress(ValueError):
-                event = json.loads(line)
-                if event.get("event") == "listening":
-                    return f"http://127.0.0.1:{event['port']}"
+        port = self._lines.listening_port()
+        if port is None:
+            self.kill()
+            raise AssertionError(f"the serving API did not start: {''.join(self.said)}")
+        return f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
@@ -191,12 +173,3 @@ def running_api(
         assert not [line for line in api.said if '"traceback"' in line], "".join(api.said)
     finally:
         api.kill()
-
-
-def wait_until(condition: Any, *, within_s: float = 60) -> None:
-    """Ask until it is so: for what another process does, which no event tells of."""
-    until = time.monotonic() + within_s
-    while not condition():
-        if time.monotonic() > until:
-            raise AssertionError(f"not so within {within_s} s")
-        time.sleep(0.02)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api, wait_until
+from tests.contract.gateway_process import wait_until
+from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api
 
 KEY = re.compile(r"svc-[a-z][a-z0-9_-]*-[0-9]{8}-[0-9]{6}-[a-z0-9]{4,}")
 TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")

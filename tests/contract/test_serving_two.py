@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api, wait_until
+from tests.contract.gateway_process import wait_until
+from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api
 from tests.contract.test_serving_watch import Watch
 from tests.real.parts.postgres import Postgres
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api, wait_until
+from tests.contract.gateway_process import wait_until
+from tests.contract.serving_process import MODELS, Caller, ServingProcess, running_api
 
 ENDPOINTS = "/api/v2/serve/endpoints"
 

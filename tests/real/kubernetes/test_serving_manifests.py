@@ -11,7 +11,7 @@ import yaml
 
 from tests.bundle.kuberay.trim import FILE
 from tests.conftest import ROOT
-from tests.contract.serving_process import wait_until
+from tests.contract.gateway_process import wait_until
 from tests.real.kubernetes.test_gateway_manifests import PLACES, lost
 from tests.real.parts.kubernetes_cluster import KubernetesCluster
 

@@ -8,9 +8,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from tests.contract.gateway_process import GatewayProcess, StubThread
+from tests.contract.gateway_process import GatewayProcess, StubThread, wait_until
 from tests.contract.platform_contract import free_port
-from tests.contract.serving_process import GATEWAY_ENV, Caller, ServingProcess, wait_until
+from tests.contract.serving_process import GATEWAY_ENV, Caller, ServingProcess
 from tests.real.ray.cluster_rig import ENGINE, Place
 
 __all__ = ["LOADS_WITHIN_S", "ServingPlane", "pids"]

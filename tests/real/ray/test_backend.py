@@ -10,7 +10,7 @@ import pytest
 
 from moorage.serving.backends.contract import BackendUnreachable, Wanted
 from tests.contract.backend_contract import BackendContract, Rig
-from tests.contract.serving_process import wait_until
+from tests.contract.gateway_process import wait_until
 from tests.real.ray.cluster_rig import ClusterRig, Place
 from tests.real.ray.load import Load
 from tests.real.ray.plane import LOADS_WITHIN_S, ServingPlane

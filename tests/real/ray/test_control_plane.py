@@ -17,7 +17,8 @@ import pytest
 import requests
 
 from moorage.launch.processes import identity_of
-from tests.contract.serving_process import MODELS, wait_until
+from tests.contract.gateway_process import wait_until
+from tests.contract.serving_process import MODELS
 from tests.real.ray.load import Load
 from tests.real.ray.plane import LOADS_WITHIN_S, ServingPlane, pids
 

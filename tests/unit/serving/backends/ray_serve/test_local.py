@@ -28,7 +28,7 @@ from moorage.serving.backends.ray_serve.cluster.command import (
 )
 from moorage.serving.backends.ray_serve.cluster.local import LocalCluster, Shape
 from moorage.serving.backends.ray_serve.cluster.record import read_record, write_record
-from tests.contract.serving_process import wait_until
+from tests.contract.gateway_process import wait_until
 
 STAYS = "#!/bin/sh\nsleep 1000 &\ntrap 'exit 0' TERM\nwhile :; do sleep 0.05; done\n"
 DEAF = "#!/bin/sh\ntrap '' TERM\n(trap '' TERM; sleep 1000) &\nwhile :; do sleep 0.05; done\n"
