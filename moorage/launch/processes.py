@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PROC = "/proc"
 KILL_S = 10.0
 """How long a killed process may take to be gone."""
+BEGIN_S = 5.0
+"""How long a process that was started may take to show its environment."""
 
 
 class ProcessIdentity(namedtuple("ProcessIdentity", "pid started")):
@@ -31,16 +33,23 @@ class ProcessIdentity(namedtuple("ProcessIdentity", "pid started")):
         return {"pid": self.pid, "started": self.started}
 
 
-class ProcessStat(namedtuple("ProcessStat", "state session started")):
-    """What /proc/PID/stat tells: `state: str` (one letter), `session: int`, `started: str` as in an identity."""
+class ProcessStat(namedtuple("ProcessStat", "state session started threads")):
+    """What /proc/PID/stat tells: `state: str` (one letter), `session: int`, `started: str` as in an identity, and
+    `threads: int`."""
 
     __slots__ = ()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended. One whose first thread is a zombie lives, and holds its ports, until the last
+        of its threads has ended."""
+        return self.state not in "ZX" or self.threads > 1
 
 
 def identity_of(pid: int) -> ProcessIdentity | None:
     """The identity of a living process; None when there is none."""
     found = read_stat(pid)
-    return ProcessIdentity(pid, found.started) if found and found.state not in "ZX" else None
+    return ProcessIdentity(pid, found.started) if found and found.lives else None
 
 
 def identity_from(field: object) -> ProcessIdentity | None:
@@ -66,7 +75,8 @@ def read_stat(pid: int, boot_id: str | None = None) -> ProcessStat | None:
     except OSError:
         return None
     fields = text.rpartition(b")")[2].split()
-    return ProcessStat(fields[0].decode(), int(fields[3]), f"{boot_id or read_boot_id()}:{int(fields[19])}")
+    started = f"{boot_id or read_boot_id()}:{int(fields[19])}"
+    return ProcessStat(fields[0].decode(), int(fields[3]), started, int(fields[17]))
 
 
 def start_ticks(started: str) -> int:
@@ -95,7 +105,7 @@ def session_members(leader: ProcessIdentity, processes: dict[int, ProcessStat] |
     return [
         pid
         for pid, found in processes.items()
-        if found.session == leader.pid and found.state not in "ZX" and _not_before(found, leader)
+        if found.session == leader.pid and found.lives and _not_before(found, leader)
     ]
 
 
@@ -117,6 +127,18 @@ def environment_of(pid: int) -> dict[str, str]:
         return {}
     pairs = (item.partition(b"=") for item in data.split(b"\0") if b"=" in item)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def await_begun(pid: int) -> ProcessIdentity | None:
+    """The identity of a process just started, once others can read its environment; None when it has ended.
+
+    The kernel shows the environment a moment after `Popen` returned: whoever looks for a mark in it just then would
+    not find the process.
+    """
+    deadline = time.monotonic() + BEGIN_S
+    while (identity := identity_of(pid)) is not None and not environment_of(pid) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return identity
 
 
 def end_session(leader: ProcessIdentity, *, grace_s: float) -> bool:

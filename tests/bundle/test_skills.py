@@ -74,7 +74,7 @@ def test_a_stale_help_or_table_is_a_fault_and_write_mends_it(moor: Moor, bundle:
     stale = moor("validate", bundle, "--check", "--json")
     assert stale.rc == 2
     assert {(one["file"], one["message"]) for one in stale.out["data"]["faults"]} == {
-        ("docs/cli.md", "the help of the verbs is not fresh"),
+        ("docs/cli.md", "the help of the verbs: not fresh"),
         ("docs/cli.md", "the table 'entry-fields' is not fresh"),
     }
     assert moor("validate", bundle, "--write", "--check", "--json").rc == 0

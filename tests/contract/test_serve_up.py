@@ -54,7 +54,7 @@ class Machine:
         return [
             pid
             for pid, found in all_processes().items()
-            if found.state not in "ZX" and environment_of(pid).get(FOLDER_VARIABLE) == mark
+            if found.lives and environment_of(pid).get(FOLDER_VARIABLE) == mark
         ]
 
 

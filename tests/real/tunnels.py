@@ -157,8 +157,11 @@ def write_address(file: Path, port: int) -> None:
 
 def family_of(pid: int) -> list[int]:
     """A process and its children."""
-    places = Path(f"/proc/{pid}/task").glob("*/children")
-    return [pid, *(int(word) for place in places for word in place.read_text().split())]
+    children: list[int] = []
+    for place in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # a thread that ended meanwhile
+            children += map(int, place.read_text().split())
+    return [pid, *children]
 
 
 def count_sockets(pid: int) -> int:

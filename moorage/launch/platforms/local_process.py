@@ -352,7 +352,7 @@ def _life(entry: Entry, found: ProcessIdentity | None, processes: dict[int, Proc
     if leader is None:
         return Life(state="exited", detail=_exit_detail(entry, left=False), exists=False)
     now = processes.get(leader.pid)
-    if now is not None and now.started == leader.started and now.state not in "ZX":
+    if now is not None and now.started == leader.started and now.lives:
         return Life(state="alive")
     left = bool(session_members(leader, processes))
     return Life(state="exited", detail=_exit_detail(entry, left=left), exists=left)
@@ -380,7 +380,7 @@ def _carriers(processes: Mapping[int, ProcessStat]) -> Iterator[tuple[int, Entry
     """Pid and label of each living process of ours that has a label; a service's children inherit it."""
     for pid, found in processes.items():
         label = _parse_label(environment_of(pid).get("MOORAGE_LABEL")) if _is_ours(pid) else None
-        if label is not None and found.state not in "ZX":
+        if label is not None and found.lives:
             yield pid, label
 
 

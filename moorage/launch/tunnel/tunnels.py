@@ -18,6 +18,7 @@ from moorage.errors import FailedError, PortTaken, PreflightError
 from moorage.launch.processes import (
     ProcessIdentity,
     all_processes,
+    await_begun,
     end_session,
     environment_of,
     identity_from,
@@ -204,7 +205,7 @@ def _spawn(spec: TunnelSpec, listener: socket, environ: Mapping[str, str]) -> Pr
     with suppress(BrokenPipeError), process.stdin as told:  # it may have ended at once
         told.write(json.dumps({**spec._asdict(), "listener": listener.fileno()}).encode())
     process.returncode = 0  # it is detached: nobody waits for it in a destructor
-    identity = identity_of(process.pid)
+    identity = await_begun(process.pid)
     if identity is None:
         raise FailedError(
             f"the tunnel of {spec.job_id} ended at once", hint=f"{log_path(spec.job_id, environ)} may say why"
@@ -246,6 +247,6 @@ def _supervisors(entry: Entry) -> list[ProcessIdentity]:
     named = identity_from(entry.get("tunnel"))
     if named is not None and is_alive(named) and environment_of(named.pid).get(MARK) == job_id:
         return [named]
-    leaders = [pid for pid, stat in all_processes().items() if stat.session == pid and stat.state not in "ZX"]
+    leaders = [pid for pid, stat in all_processes().items() if stat.session == pid and stat.lives]
     found = [identity_of(pid) for pid in leaders if environment_of(pid).get(MARK) == job_id]
     return [identity for identity in found if identity is not None]

@@ -13,9 +13,9 @@ from moorage.errors import FailedError
 from moorage.launch.processes import (
     ProcessIdentity,
     all_processes,
+    await_begun,
     end_all,
     environment_of,
-    identity_of,
     session_members,
 )
 from moorage.serving.up.place import Place
@@ -54,7 +54,7 @@ def start_part(
     finally:
         os.close(log)
     process.returncode = 0  # it is detached: nobody waits for it in a destructor
-    identity = identity_of(process.pid)
+    identity = await_begun(process.pid)
     if identity is None:
         raise FailedError(f"the {name} ended at once", code="serve_part_died", data={"log_tail": log_tail(place, name)})
     return identity
@@ -75,7 +75,7 @@ def leftovers(place: Place) -> list[int]:
     """Pids of living processes that carry this folder's mark: also those whose start was never written down."""
     mark, found = str(place.folder), []
     for pid, stat in all_processes().items():
-        if stat.state not in "ZX" and pid != os.getpid() and environment_of(pid).get(FOLDER_VARIABLE) == mark:
+        if stat.lives and pid != os.getpid() and environment_of(pid).get(FOLDER_VARIABLE) == mark:
             found.append(pid)
     return found
 

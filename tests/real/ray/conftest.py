@@ -33,7 +33,7 @@ def plane(ray_python: Path, nano: Path, tmp_path_factory: pytest.TempPathFactory
             cluster = LocalCluster("plane", {"XDG_STATE_HOME": str(folder / "state")}, time.time)
             assert cluster.end()
             of_it = [one for one in all_processes().values() if one.session == record["pid"]]
-            assert not [one for one in of_it if one.state not in "ZX"]
+            assert not [one for one in of_it if one.lives]
             assert not Path(record["temp_dir"]).exists()
 
 

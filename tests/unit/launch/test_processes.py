@@ -11,6 +11,7 @@ import pytest
 
 from moorage.launch.processes import (
     ProcessIdentity,
+    await_begun,
     end_process,
     end_session,
     environment_of,
@@ -20,6 +21,7 @@ from moorage.launch.processes import (
     read_stat,
     session_members,
 )
+from tests.contract.stand_ins import until
 
 
 def spawn(script, **kwargs):
@@ -69,6 +71,35 @@ def test_a_zombie_is_dead():
     assert read_stat(process.pid).state == "Z"
     assert identity_of(process.pid) is None
     process.wait()
+
+
+def test_a_process_whose_first_thread_has_ended_lives_on():
+    program = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.readline).start()
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"up\n"
+    until(lambda: read_stat(process.pid).state == "Z", "its first thread has ended")
+    assert is_alive(ProcessIdentity(process.pid, read_stat(process.pid).started))
+    process.stdin.close()
+    until(lambda: identity_of(process.pid) is None, "it has ended")
+    process.kill()
+    process.wait(5)
+
+
+def test_a_process_that_has_begun_shows_its_environment():
+    for _ in range(50):
+        process = subprocess.Popen(["sleep", "1000"], env={"MARK": "mine"})
+        try:
+            assert await_begun(process.pid) == identity_of(process.pid)
+            assert environment_of(process.pid) == {"MARK": "mine"}
+        finally:
+            process.kill()
+            process.wait(5)
+    assert await_begun(process.pid) is None
 
 
 def test_a_name_with_brackets_and_spaces_is_parsed(tmp_path):

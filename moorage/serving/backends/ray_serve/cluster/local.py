@@ -19,10 +19,10 @@ from moorage.launch.places import state_folder
 from moorage.launch.processes import (
     ProcessIdentity,
     all_processes,
+    await_begun,
     end_all,
     end_process,
     environment_of,
-    identity_of,
     is_alive,
     session_members,
 )
@@ -167,7 +167,7 @@ class LocalCluster:
             except OSError as fault:
                 raise FailedError(f"Ray could not be started: {fault}", code="ray_not_started") from fault
         process.returncode = 0  # it is detached: nobody waits for it in a destructor
-        identity = identity_of(process.pid)
+        identity = await_begun(process.pid)
         write_record(self._file, replace(record, pid=process.pid, started=identity.started if identity else "ended"))
 
     def _clear(self, last: ClusterRecord | None) -> None:
@@ -195,7 +195,7 @@ class LocalCluster:
         """Living leaders of clusters that this record's starters began, by the clusters' ids."""
         found = {}
         for pid, one in all_processes().items():
-            if one.session != pid or one.state in "ZX":
+            if one.session != pid or not one.lives:
                 continue
             file, _, cluster_id = environment_of(pid).get(CLUSTER_VARIABLE, "").rpartition("#")
             if file == str(self._file):
