@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from moorage.errors import UsageError
 
-__all__ = ["EFFORTS", "EFFORT_TOKENS", "Effort", "InvalidReasoning", "ReasoningConfig", "from_env_fields"]
+__all__ = ["EFFORTS", "EFFORT_TOKENS", "Effort", "InvalidReasoning", "ReasoningConfig"]
 
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 EFFORTS: tuple[str, ...] = get_args(Effort)
@@ -37,6 +37,19 @@ class ReasoningConfig:
     as_tokens: bool = False
     """An effort is said as its budget, where a provider takes budgets: for models that know nothing of efforts."""
 
+    @classmethod
+    def from_env_config(cls, config: object) -> ReasoningConfig:
+        """Of an environment's configuration, a mapping or an object like Atropos' `BaseEnvConfig`, with any of
+        `thinking_mode`, `reasoning_effort`, `max_reasoning_tokens`. Raises InvalidReasoning."""
+
+        def field(name: str) -> Any:
+            return config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+
+        enabled = field("thinking_mode")
+        if not isinstance(enabled, bool | None):
+            raise InvalidReasoning(f"thinking_mode is {enabled!r}: true or false")
+        return cls(bool(enabled), field("reasoning_effort"), field("max_reasoning_tokens"))
+
     def __post_init__(self) -> None:
         if self.effort is not None and self.effort not in EFFORTS:
             raise InvalidReasoning(f"Invalid reasoning_effort: {self.effort!r}. It is one of {', '.join(EFFORTS)}")
@@ -49,14 +62,3 @@ class ReasoningConfig:
     def budget_tokens(self) -> int | None:
         """The effort as a budget, else the budget itself; None: neither was given."""
         return EFFORT_TOKENS[self.effort] if self.effort is not None else self.max_tokens
-
-
-def from_env_fields(fields: Mapping[str, Any]) -> ReasoningConfig:
-    """Of an environment's configuration: `thinking_mode`, `reasoning_effort`, `max_reasoning_tokens`.
-
-    Raises InvalidReasoning.
-    """
-    enabled = fields.get("thinking_mode")
-    if not isinstance(enabled, bool | None):
-        raise InvalidReasoning(f"thinking_mode is {enabled!r}: true or false")
-    return ReasoningConfig(bool(enabled), fields.get("reasoning_effort"), fields.get("max_reasoning_tokens"))

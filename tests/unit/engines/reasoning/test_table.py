@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,7 +17,6 @@ from moorage.engines.reasoning.config import (
     EFFORTS,
     InvalidReasoning,
     ReasoningConfig,
-    from_env_fields,
 )
 from moorage.engines.reasoning.fields import reasoning_fields
 from moorage.engines.reasoning.providers import Provider, check_bounds, provider_of
@@ -143,12 +143,14 @@ def test_what_is_no_budget(budget: Any) -> None:
 
 
 def test_fields_of_environments() -> None:
-    assert from_env_fields({}) == ReasoningConfig()
-    assert from_env_fields({"thinking_mode": True}) == ReasoningConfig(enabled=True)
-    assert from_env_fields({"thinking_mode": False, "reasoning_effort": "low"}).enabled
-    assert from_env_fields({"max_reasoning_tokens": 2048}) == ReasoningConfig(max_tokens=2048)
+    assert ReasoningConfig.from_env_config({}) == ReasoningConfig()
+    assert ReasoningConfig.from_env_config({"thinking_mode": True}) == ReasoningConfig(enabled=True)
+    assert ReasoningConfig.from_env_config({"thinking_mode": False, "reasoning_effort": "low"}).enabled
+    assert ReasoningConfig.from_env_config({"max_reasoning_tokens": 2048}) == ReasoningConfig(max_tokens=2048)
+    as_object = SimpleNamespace(thinking_mode=False, reasoning_effort=None, max_reasoning_tokens=4096, group_size=4)
+    assert ReasoningConfig.from_env_config(as_object) == ReasoningConfig(max_tokens=4096)
     with pytest.raises(InvalidReasoning):
-        from_env_fields({"thinking_mode": "yes"})
+        ReasoningConfig.from_env_config({"thinking_mode": "yes"})
 
 
 # Bodies
