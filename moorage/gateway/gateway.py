@@ -226,6 +226,8 @@ class Gateway:
                     self.sessions.opened.end(uid)  # another gateway over this store was first
                 except MoorageError as fault:
                     self.log.fault(fault, session=uid)
+                    continue
+                self.fleet.forget(uid)
 
     async def _learn_again(self) -> None:
         while True:

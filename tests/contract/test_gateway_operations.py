@@ -204,6 +204,8 @@ def test_idle_sessions_end(tmp_path: Path) -> None:
             return [one["uuid"] for one in gateway.get("/sessions").json()["sessions"]] == [used]
 
         wait_until(only_one_is_left)
+        # By this number new sessions are placed.
+        wait_until(lambda: [one["sessions"] for one in gateway.get("/servers").json()["servers"]] == [1])
         check_openai(gateway.post(f"/{idle}/v1/chat/completions", chat()), 404)
 
 
