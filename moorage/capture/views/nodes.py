@@ -11,7 +11,7 @@ from moorage.capture.packing import unpack_floats, unpack_ids
 from moorage.capture.tree import CallTree
 from moorage.errors import FailedError
 
-__all__ = ["MASKED", "NOT_SAMPLED", "nodes_of"]
+__all__ = ["MASKED", "NOT_SAMPLED", "nodes_of", "nodes_shown"]
 
 MASKED = -100
 """In `masked_tokens`: not to be trained on."""
@@ -38,14 +38,17 @@ def nodes_of(
     tree = CallTree()
     for call in calls:
         tree.add(call)
-    if track_tree:
-        chosen = [node for node in tree.nodes() if node.delivered or include_undelivered]
-    else:
-        chosen = tree.leaves(include_undelivered=include_undelivered)
     return [
         {**_tokens(tree, node, calls, decode, include_undelivered), "metadata": _metadata(node, calls, track_tree)}
-        for node in chosen
+        for node in nodes_shown(tree, track_tree=track_tree, include_undelivered=include_undelivered)
     ]
+
+
+def nodes_shown(tree: CallTree, *, track_tree: bool = False, include_undelivered: bool = False) -> list[Node]:
+    """Those of a session's tree that `nodes_of` tells of."""
+    if track_tree:
+        return [node for node in tree.nodes() if node.delivered or include_undelivered]
+    return tree.leaves(include_undelivered=include_undelivered)
 
 
 def _tokens(

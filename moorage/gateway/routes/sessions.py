@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from moorage.capture.packing import unpack_ids
-from moorage.capture.views.nodes import nodes_of
+from moorage.capture.tree import CallTree
+from moorage.capture.views.nodes import nodes_of, nodes_shown
 from moorage.engines.parsing.names import FALLBACKS, REASONING_PARSERS, TOOL_PARSERS
 from moorage.gateway.http.faults import Fault
 from moorage.gateway.http.reply import Reply, Stream, json_reply
@@ -19,7 +21,7 @@ from moorage.gateway.turns import exact, placeholders, render_by_engine
 from moorage.gateway.turns.reading import read_in_session
 from moorage.gateway.turns.turn import CHAT, COMPLETIONS, mode_of, take_turn
 from moorage.gateway.turns.usable import prepare_fallback, refuse_unusable
-from moorage.pool.contract import NewTrajectory
+from moorage.pool.contract import NewTrajectory, Trajectory
 
 if TYPE_CHECKING:
     from moorage.engines.fleet.state import EndpointState
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["chat", "completions", "create", "delete", "listed", "models", "nodes", "of_path", "render"]
+
+AT_ONCE = 64
+"""Sessions that are looked at together."""
 
 
 class CreateBody(msgspec.Struct, frozen=True):
@@ -108,8 +113,11 @@ async def listed(gateway: Gateway, request: Request) -> Reply:
     del request
     rows = [row for row in await gateway.store.sessions("session") if row.state == "open"]
     elsewhere = {} if gateway.company is None else await gateway.company.last_used(row.uid for row in rows)
+    many: list[int] = []
+    for start in range(0, len(rows), AT_ONCE):
+        many += await asyncio.gather(*(_count_nodes(gateway, row) for row in rows[start : start + AT_ONCE]))
     listing = []
-    for row in rows:
+    for row, num_nodes in zip(rows, many, strict=True):
         home = gateway.fleet.home(row.uid)
         listing.append(
             {
@@ -118,7 +126,7 @@ async def listed(gateway: Gateway, request: Request) -> Reply:
                 "base_url": row.options.get("base_url") or (home and home.endpoint.base_url),
                 "created_at": row.created_at,
                 "last_accessed": elsewhere.get(row.uid) or gateway.sessions.used_at(row.uid) or row.created_at,
-                "num_nodes": len(await _nodes(gateway, row.uid, row.options)) if row.calls else 0,
+                "num_nodes": num_nodes,
                 "mode": row.options.get("mode"),
             }
         )
@@ -172,6 +180,17 @@ async def render(gateway: Gateway, request: Request) -> Reply:
 async def of_path(gateway: Gateway, request: Request) -> LiveSession:
     """The session that stands in the path. Raises NotFoundError."""
     return await gateway.sessions.get(request.params["uid"], "session")
+
+
+async def _count_nodes(gateway: Gateway, row: Trajectory) -> int:
+    """From memory, where it is as the store has it."""
+    if not row.calls:
+        return 0
+    live = await gateway.sessions.current(row.uid)
+    tree = CallTree() if live is None else live.tree
+    for call in () if live is not None else await gateway.store.calls(row.uid):
+        tree.add(call)
+    return len(nodes_shown(tree, track_tree=bool(row.options.get("track_tree"))))
 
 
 async def _nodes(

@@ -21,9 +21,17 @@ async def idle_sessions(gateway: Gateway, since: float) -> list[str]:
         idle = await gateway.company.idle(idle, since)
     found = []
     for uid in idle:
-        calls = await gateway.store.calls(uid)
-        if calls and calls[-1].record.created_at >= since:
-            gateway.sessions.opened.use(uid, calls[-1].record.created_at)
+        used_at = await _used_in_store(gateway, uid)
+        if used_at is not None and used_at >= since:
+            gateway.sessions.opened.use(uid, used_at)
         elif (gateway.sessions.used_at(uid) or since) < since:
             found.append(uid)
     return found
+
+
+async def _used_in_store(gateway: Gateway, uid: str) -> float | None:
+    """When its last call was committed; None: never, or by this worker, which knows without reading."""
+    if await gateway.sessions.current(uid) is not None:
+        return None
+    calls = await gateway.store.calls(uid)
+    return calls[-1].record.created_at if calls else None

@@ -239,6 +239,13 @@ class LiveSessions:
         """What memory has of it, without asking the store."""
         return self._live.get(uid)
 
+    async def current(self, uid: str) -> LiveSession | None:
+        """What memory has of it, if that is what the store has; None: read the store."""
+        live = self._live.get(uid)
+        if live is None or live.stamp is None or live.stamp != await self._store.stamp(uid):
+            return None
+        return live
+
     def forget(self, uid: str) -> None:
         """Drop the copy, or not trust it while it is at work: the next use reads the store."""
         live = self._live.get(uid)

@@ -101,6 +101,10 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         ) WITH (fillfactor = 50);
         """,
     ),
+    (
+        "open sessions",
+        "CREATE INDEX trajectories_sessions ON trajectories (id) WHERE kind = 'session' AND state <> 'deleted'",
+    ),
 )
 
 

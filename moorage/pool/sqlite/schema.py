@@ -115,6 +115,10 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
         CREATE INDEX rounds_delayed ON rounds (not_before) WHERE state = 'waiting';
         """,
     ),
+    (
+        "open sessions",
+        "CREATE INDEX trajectories_sessions ON trajectories (id) WHERE kind = 'session' AND state <> 'deleted'",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from moorage.capture.call import Draft
 from moorage.capture.packing import pack_floats, pack_ids
 from moorage.pool.contract import NewTrajectory
+from moorage.pool.sql.reading import sessions
 from moorage.pool.sql.records import Packer, read_record
 from moorage.pool.sql.submitting import content_digest
 from moorage.pool.sqlite.place import Place
@@ -51,6 +52,15 @@ def test_a_commit_is_on_the_disk(tmp_path):
     assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert db.execute("SELECT max(version) FROM moorage_migrations").fetchone() == (len(MIGRATIONS),)
     db.close()
+
+
+def test_open_sessions_are_listed_without_a_look_at_all_that_ever_was(db):
+    asked = []
+    db.set_trace_callback(asked.append)
+    assert sessions(db, "session") == []
+    db.set_trace_callback(None)
+    plan = [how for *_, how in db.execute(f"EXPLAIN QUERY PLAN {asked[0]}")]
+    assert "SCAN t USING INDEX trajectories_sessions" in plan
 
 
 def test_only_its_owner_reads_the_file(tmp_path):
