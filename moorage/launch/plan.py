@@ -172,7 +172,7 @@ def make_plan(plane: Plane, request: StartRequest) -> StartPlan:
             extra_arguments=request.extra_arguments,
             served_name=request.served_name,
         ),
-        env=env | dict(request.env) | ({"MOORAGE_TENSOR_PARALLEL": "1"} if gpus == "none" else {}),
+        env=env | ({"MOORAGE_TENSOR_PARALLEL": "1"} if gpus == "none" else {}) | dict(request.env),
         secret_env={name: plane.environ[name] for name in names},
         mounts=mounts,
         container_port=catalog.service.docker_run_reference.container_port,

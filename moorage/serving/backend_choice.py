@@ -11,9 +11,11 @@ from moorage.serving.settings import Settings
 if TYPE_CHECKING:
     from moorage.serving.backends.contract import Backend
 
-__all__ = ["BACKENDS", "open_backend"]
+__all__ = ["BACKENDS", "BY_COMMAND_LINE", "open_backend"]
 
 BACKENDS = ("memory", "ray_serve", "launch")
+BY_COMMAND_LINE = ("launch",)
+"""Those that start engines by a command line."""
 
 
 def open_backend(

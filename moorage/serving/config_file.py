@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from moorage.errors import UsageError
+from moorage.launch.platforms.options import OPTIONS
 from moorage.serving.settings import Config, Launch, Limits, Llm, Quotas, Ray
 
 __all__ = ["KEYS", "read_config"]
 
 LARGEST_BYTES = 1 << 20
+PLATFORM, OPTIONS_KEY = "serving.launch.platform", "serving.launch.options"
 
 
 def read_config(file: Path) -> Config:
@@ -61,12 +63,31 @@ class _Reading:
         self._file = file
         self.values: dict[str, Any] = {}
         """Dotted key → value."""
+        self._nodes: dict[str, yaml.Node] = {}
+        """Where each of them stands."""
         self.faults: list[dict[str, Any]] = []
 
     def read(self, node: yaml.Node | None) -> None:
         if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
             return  # an empty file
         self._mapping(node, "")
+        self._options()
+
+    def _options(self) -> None:
+        """Names and kinds of the chosen platform's options; one that there is not is told where it is opened."""
+        platform = self.values.get(PLATFORM, Launch().platform)
+        node = self._nodes.get(OPTIONS_KEY)
+        if not isinstance(node, yaml.MappingNode) or platform not in OPTIONS:
+            return
+        known, given = OPTIONS[platform], self.values[OPTIONS_KEY]
+        for key_node, value_node in node.value:
+            name = key_node.value
+            key = f"{OPTIONS_KEY}.{name}"
+            if name not in known:
+                names = f"its options are {', '.join(sorted(known))}" if known else "it has no options"
+                self._fault(key_node, key, f"is no option of {platform}: {names}")
+            elif not _KINDS[known[name]].holds(given[name]):
+                self._fault(value_node, key, f"{_shown(given[name])} is not {_KINDS[known[name]].words}")
 
     def _mapping(self, node: yaml.Node, prefix: str) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -97,6 +118,7 @@ class _Reading:
             self._fault(node, key, f"{_shown(value)} is not {wanted.words}")
             return
         self.values[key] = value
+        self._nodes[key] = node
 
     def _fault(self, node: yaml.Node, key: str, what: str) -> None:
         line = node.start_mark.line + 1
@@ -124,7 +146,9 @@ def _config(values: Mapping[str, Any]) -> Config:
         return cls(**{name: values[f"{prefix}.{name}"] for name in names if f"{prefix}.{name}" in values})
 
     plain = {
-        name: values[f"serving.{name}"] for name in ("deadline_s", "attempts", "drain_s") if f"serving.{name}" in values
+        name: values[f"serving.{name}"]
+        for name in ("deadline_s", "attempts", "drain_s", "keep_deleted_s")
+        if f"serving.{name}" in values
     }
     return Config(
         auth=values.get("auth", "none"),
@@ -203,6 +227,16 @@ def _is_kwargs(value: Any) -> bool:
 
 _MOST = 1_000_000_000
 
+_KINDS: Mapping[type, _Wanted] = MappingProxyType(
+    {
+        str: _Wanted("text", _is_word),
+        int: _whole(1, _MOST),
+        bool: _Wanted("true or false", lambda value: isinstance(value, bool)),
+        float: _seconds(1),
+    }
+)
+"""Of platforms' options."""
+
 KEYS: Mapping[str, _Wanted] = MappingProxyType(
     {
         "auth": _one_of("none", "required"),
@@ -214,6 +248,7 @@ KEYS: Mapping[str, _Wanted] = MappingProxyType(
         "serving.deadline_s": _seconds(1),
         "serving.attempts": _whole(1, 1000),
         "serving.drain_s": _seconds(0),
+        "serving.keep_deleted_s": _or_null(_seconds(1)),
         "serving.ray.address": _or_null(_Wanted("an http:// or https:// address", _is_http)),
         "serving.ray.num_cpus": _or_null(_whole(1, 1_000_000)),
         "serving.ray.proxy_port": _or_null(_whole(1, 65535)),

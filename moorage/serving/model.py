@@ -9,7 +9,7 @@ from typing import Any
 
 from moorage.serving.spec.spec import ServingSpec
 
-__all__ = ["Condition", "Event", "Model", "ModelEndpoint", "Progress", "Revision", "State"]
+__all__ = ["Condition", "Event", "FailureLog", "Model", "ModelEndpoint", "Progress", "Revision", "State"]
 
 
 class State(StrEnum):
@@ -135,3 +135,14 @@ class Event:
     last_at: datetime
     count: int
     payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureLog:
+    """What the replicas of a build wrote last before it was taken away because it had failed."""
+
+    app: str
+    """`<model_key>-<build>`."""
+    failed_at: datetime
+    lines: tuple[str, ...]
+    """Each with its replica's name in front, and without the values of secrets."""

@@ -93,6 +93,8 @@ class Config:
     """Failures of one revision in a row before it has failed for good."""
     drain_s: float = 30.0
     """What was replaced goes on for so long, for the requests that it still answers."""
+    keep_deleted_s: float | None = 30 * 24 * 3600.0
+    """How long a model that is DELETED can be read, with its events and revisions; None: for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 import yaml
 
+from moorage import __version__
 from moorage.serving.backends.ray_serve.opening import open_ray_serve, owner_of
 from moorage.serving.config_file import read_config
 from moorage.serving.settings import Settings
@@ -183,3 +184,28 @@ def test_the_manifests_belong_together() -> None:
     assert ray["podSelector"]["matchLabels"] == {
         "ray.io/cluster": one_of("RayCluster", "moorage-ray")["metadata"]["name"]
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"), [("moorage-serving", {"serve", "postgres"}), ("moorage-inference", {"gateway", "postgres"})]
+)
+def test_the_image_has_what_its_pods_run(name: str, extras: set[str]) -> None:
+    recipe = (ROOT / "deploy" / "Containerfile").read_text()
+    [installed] = re.findall(r"pip install .*'\.\[([a-z,]+)\]'", recipe)
+    assert extras <= set(installed.split(","))
+    pod, deployed = container(name), one_of("Deployment", name)["spec"]["template"]["spec"]
+    assert pod["image"] == f"moorage:{__version__}"
+    assert [pod["command"][0], pod["lifecycle"]["preStop"]["exec"]["command"][0]] == ["moor", "python"]
+    assert f"{recipe_of(recipe, 'moor')} serve api --help" in recipe
+    assert f"--uid {deployed['securityContext']['runAsUser']} " in recipe
+    settings = one_of("ConfigMap", "moorage-serving")["data"]
+    variable = pod["args"][pod["args"].index("--db") + 1].strip("$()")
+    assert settings[variable].startswith("postgresql://"), "which the extra postgres is for"
+    [home] = re.findall(r"HOME=(\S+)", recipe)
+    assert home in {one["mountPath"] for one in pod["volumeMounts"] if not one.get("readOnly")}
+
+
+def recipe_of(recipe: str, program: str) -> str:
+    """Where the image has it, which is on its PATH."""
+    [path] = re.findall(r"ENV PATH=([^:\s]+):", recipe)
+    return f"{path}/{program}"

@@ -173,10 +173,10 @@ def running_gateway(
         stub.close()
 
 
-def wait_until(condition: Callable[[], bool], *, within_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], *, within_s: float = 60, pause_s: float = 0.02) -> None:
     """Ask until it is so: for what another process does, which no event tells of."""
     until = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > until:
             raise AssertionError(f"not so within {within_s} s")
-        time.sleep(0.02)
+        time.sleep(pause_s)

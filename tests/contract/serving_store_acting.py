@@ -10,11 +10,22 @@ import pytest
 from sqlalchemy import event as sql_event
 
 from moorage.errors import MoorageError
-from moorage.serving.model import Condition, ModelEndpoint, Progress, State
+from moorage.serving.model import Condition, FailureLog, ModelEndpoint, Progress, State
 from moorage.serving.reasons import Reason
 from moorage.serving.store.events import MOST_EVENTS
 from moorage.serving.store.opening import open_store
-from tests.contract.serving_store_parts import LEASE, NOW, StoreTests, at, change, kept, more_replicas, refused, spec
+from tests.contract.serving_store_parts import (
+    HOSTILE,
+    LEASE,
+    NOW,
+    StoreTests,
+    at,
+    change,
+    kept,
+    more_replicas,
+    refused,
+    spec,
+)
 
 WHEN = NOW.timestamp()
 
@@ -87,6 +98,23 @@ class RecordContract(StoreTests):
         assert after.error_summary == "bad \ufffd? words"
         assert (after.conditions, after.progress, after.etag) == ((found,), progress, model.etag)
         assert store.events(model.model_key, 10)[-1].payload == {"why": "é\0"}
+
+    def test_the_log_of_the_last_failure_is_kept_until_the_model_is_gone(self, store):
+        model, other = store.declare("alice", spec(), NOW).model, store.declare("alice", spec("n"), NOW).model
+        first = FailureLog(app="a-1", failed_at=at(1), lines=("r é\0\u2028", "", "r" * 5000))
+        assert store.failure_log(model.model_key) is None
+        assert self.acting(store, change(model, failure_log=first), change(other)) == 2
+        assert (store.failure_log(model.model_key), store.failure_log(other.model_key)) == (first, None)
+        assert self.acting(store, change(model, state=State.RUNNING)) == 1  # which says nothing of any failure
+        assert store.failure_log(model.model_key) == first
+        second = FailureLog(app="a-2", failed_at=at(9), lines=("r",))
+        lost = change(model, failure_log=second, generation=7)
+        assert self.acting(store, lost) == 0
+        assert store.failure_log(model.model_key) == first
+        self.acting(store, change(store.model(model.model_key), failure_log=second))
+        assert store.failure_log(model.model_key) == second
+        self.gone(store, store.model(model.model_key))
+        assert [store.failure_log(key) for key in (model.model_key, *HOSTILE)] == [None] * (1 + len(HOSTILE))
 
     def test_nothing_new_is_nothing_to_hear_of(self, store):
         model = store.declare("alice", spec(), NOW).model

@@ -83,9 +83,9 @@ class AccountContract(StoreTests):
                 with pytest.raises(NotFoundError):
                     work()
             assert refused(lambda text=text: store.page("alice", 10, text)) == "bad_page_token"
-            assert store.kept_answer("alice", kept(text)) is None
+            assert store.kept_answer("alice", kept(text), NOW) is None
             assert not store.declare("alice", spec("k"), NOW, kept=kept(text)).changed or text == HOSTILE[0]
-            assert store.kept_answer("alice", kept(text)) is not None
+            assert store.kept_answer("alice", kept(text), NOW) is not None
 
 
 class DeclaringContract(StoreTests):
@@ -240,7 +240,7 @@ class IdempotencyContract(StoreTests):
         again = store.declare("alice", spec(), at(9), kept=kept())
         assert (again.answer, again.created, again.changed) == (first.answer, False, False)
         assert (again.model, store.version()) == (model, before)
-        assert store.kept_answer("alice", kept()) == first.answer
+        assert store.kept_answer("alice", kept(), NOW) == first.answer
 
     def test_it_holds_also_when_the_model_is_gone(self, store):
         first = store.declare("alice", spec(), NOW, kept=kept())
@@ -252,25 +252,28 @@ class IdempotencyContract(StoreTests):
         store.declare("alice", spec(), NOW, kept=kept())
         for work in (
             lambda: store.declare("alice", spec("n"), NOW, kept=kept(body="other")),
-            lambda: store.kept_answer("alice", kept(body="other")),
+            lambda: store.kept_answer("alice", kept(body="other"), NOW),
         ):
             assert refused(work) == "idempotency_key_reused"
         assert store.named("alice", "n") is None
 
     def test_keys_of_two_users_are_unrelated(self, store):
         store.declare("alice", spec(), NOW, kept=kept())
-        assert store.kept_answer("bob", kept()) is None
+        assert store.kept_answer("bob", kept(), NOW) is None
         assert store.declare("bob", spec(), NOW, kept=kept(body="other")).created
 
     def test_a_refusal_is_not_kept(self, store):
         model = store.declare("alice", spec(), NOW).model
         assert refused(lambda: store.declare("alice", spec(), NOW, create_only=True, kept=kept())) == "model_exists"
-        assert store.kept_answer("alice", kept()) is None
+        assert store.kept_answer("alice", kept(), NOW) is None
         self.gone(store, model)
         assert store.declare("alice", spec(), NOW, create_only=True, kept=kept()).created
 
     def test_a_key_is_forgotten_after_a_day(self, store):
-        store.declare("alice", spec(), NOW, kept=kept())
+        answer = store.declare("alice", spec(), NOW, kept=kept()).answer
+        assert store.kept_answer("alice", kept(), at(24 * 3600 - 1)) == answer
+        assert store.kept_answer("alice", kept(), at(24 * 3600)) is None
+        assert store.kept_answer("alice", kept(body="other"), at(24 * 3600)) is None
         assert not store.declare("alice", spec(num_replicas=2), at(24 * 3600 - 1), kept=kept()).changed
         assert store.declare("alice", spec(num_replicas=2), at(24 * 3600), kept=kept(body="other")).changed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -193,6 +194,30 @@ class StoreMachine(RuleBasedStateMachine):
                 else:
                     found.events.append([name, 1])
             self.changed.add(model_key)
+
+    @precondition(lambda self: self.leases)
+    @rule(which=st.integers(0, 1), data=st.data(), keep_s=st.sampled_from([None, 0, 10, 1e9, 1e300]))
+    def purge(self, which, data, keep_s):
+        lease = data.draw(st.sampled_from([self.leases[one] for one in sorted(self.leases)]))
+        store = self.stores[which]
+        old = {
+            key
+            for key, one in self.known.items()
+            if one.state == State.DELETED
+            and keep_s is not None
+            and store.model(key).updated_at <= at(self.now) - timedelta(seconds=min(keep_s, 1e9))
+        }
+        try:
+            done = store.purge(at(self.now), keep_s, lease, LEASE)
+        except MoorageError as fault:
+            assert fault.code == "lease_lost"
+            assert (lease.holder, lease.fence) != (self.holder, self.fence)
+            return
+        assert (lease.holder, lease.fence) == (self.holder, self.fence)
+        assert (done.models, done.answers, done.has_more) == (len(old), 0, False)
+        for key in old:
+            del self.known[key]
+            assert (store.revisions(key), store.events(key, 10)) == ((), ())
 
     @rule(which=st.integers(0, 1), who=WHO)
     def a_token(self, which, who):

@@ -146,6 +146,13 @@ def test_models(place: Place) -> None:
     assert [model.id for model in place.client().models.list()] == ["stub"]
 
 
+def test_one_model(gateway: GatewayProcess) -> None:
+    client = Place(f"{gateway.url}/v1").client(max_retries=0)
+    assert client.models.retrieve("stub").id == "stub"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other/model")
+
+
 def test_faults_are_those_of_openai(place: Place) -> None:
     client = place.client(max_retries=0)
     with pytest.raises(openai.BadRequestError) as caught:

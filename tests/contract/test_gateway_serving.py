@@ -81,6 +81,13 @@ def test_models_are_listed_by_both_names_when_they_are_ready(scene: Scene) -> No
     rows = scene.gateway.get("/v1/models").json()["data"]
     assert [row["id"] for row in rows] == [DATED, ALIAS, "bob-202601061235-r", "bob/r"]
     assert {row["owned_by"] for row in rows} == {"alice", "bob"}
+    for row in rows:
+        one = scene.gateway.get(f"/v1/models/{row['id']}").json()
+        assert {**one, "created": 0} == {**row, "created": 0}
+    with OpenAI(base_url=f"{scene.gateway.url}/v1", api_key="none", max_retries=0) as client:
+        assert client.models.retrieve(ALIAS).owned_by == "alice"
+    check_openai(scene.gateway.get("/v1/models/alice/late"), 503, "model_not_ready")
+    check_openai(scene.gateway.get("/v1/models/alice/never"), 404, "model_not_found")
 
 
 @pytest.mark.parametrize("name", [DATED, ALIAS])

@@ -84,6 +84,28 @@ def test_faults_are_errors_of_their_kinds(api: ServingApi, alice: ServingClient)
         alice.wait(alice.declare({**SPEC, "model_id": "late"}).model_key, timeout_s=0)
 
 
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda client: client.declare({**SPEC, "ttl_s": float("inf")}),
+        lambda client: client.declare({**SPEC, "ttl_s": float("nan")}),
+        lambda client: client.declare({**SPEC, "model_id": b"m"}),
+        lambda client: client.declare({**SPEC, "lora": {1}}),
+        lambda client: client.declare({**SPEC, "model_id": "\ud800"}),
+        lambda client: client.declare(SPEC, idempotency_key="ä"),
+        lambda client: client.declare(SPEC, idempotency_key="a\nb"),
+        lambda client: client.declare(SPEC, idempotency_key=" a"),
+        lambda client: client.patch("svc-a", {"ttl_s": float("inf")}),
+        lambda client: client.patch("svc-a", {}, if_match="ä"),
+        lambda client: next(client.watch(after="1\n")),
+    ],
+)
+def test_what_cannot_be_sent_is_told_before_it_is(asks: Callable[[ServingClient], object]) -> None:
+    """Nobody listens: whatever is sent is tried again, until it is given up as another error."""
+    with ServingClient("http://127.0.0.1:9", token="t" * 20, patience_s=0.1) as client, pytest.raises(UsageError):
+        asks(client)
+
+
 def test_administration(api: ServingApi) -> None:
     with api.admin() as admin:
         assert admin.create_user("zoe").user_id == "zoe"

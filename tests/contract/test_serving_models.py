@@ -66,6 +66,12 @@ def test_a_model_that_fails_says_why(user: Caller) -> None:
     key = user.declare("memfail-x")
     model = user.settled(key, "FAILED")["model"]
     assert model["error_summary"]
+    logs = f"{MODELS}/{key}/logs"
+    wait_until(lambda: user.get(logs).json()["failed_at"] is not None)  # as soon as its build is taken away
+    told = user.get(logs).json()
+    assert told["lines"][0].endswith(f"started {model['model_id']}")
+    assert "FAILED: a model of the memory backend" in told["lines"][-1]
+    assert user.get(f"{logs}?lines=1").json()["lines"] == told["lines"][-1:]
     assert user.patch(f"{MODELS}/{key}", {"num_replicas": 2}).json() == {"model_key": key, "state": "QUEUED"}
 
 
@@ -136,7 +142,11 @@ def test_an_etag_changes_with_the_spec_alone(user: Caller) -> None:
     assert done.headers["ETag"] == user.get(path).headers["ETag"] != etag
     assert user.patch(path, {"num_replicas": 3}, headers={"If-Match": etag}).status_code == 412
     assert user.delete(path, headers={"If-Match": etag}).status_code == 412
-    assert user.patch(path, {"num_replicas": 3}, headers={"If-Match": f'"other", {done.headers["ETag"]}'}).ok
+    now = done.headers["ETag"]
+    for none in (f"W/{now}", now.strip('"'), f"{now}x", f"x{now}", f'"{now}"', "", '""', f'W/"other", x{now}'):
+        reply = user.patch(path, {"num_replicas": 3}, headers={"If-Match": none})
+        assert (reply.status_code, none) == (412, none)
+    assert user.patch(path, {"num_replicas": 3}, headers={"If-Match": f'"other", {now}'}).ok
     assert user.delete(path, headers={"If-Match": "*"}).ok
 
 
@@ -165,6 +175,8 @@ def test_a_repeated_request_is_answered_again(api: ServingProcess, user: Caller)
     assert user.detail(key)["model"]["num_replicas"] == 2
     other = user.post(MODELS, {**body, "num_replicas": 4}, headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    dry = user.post(f"{MODELS}?dryRun=1", {**body, "num_replicas": 4}, headers=headers)
+    assert (dry.status_code, dry.json()["code"]) == (422, "idempotency_key_reused")
     neighbour = api.user("neighbour").post(MODELS, {**body, "num_replicas": 4}, headers=headers)
     assert neighbour.status_code == 202
     wrong = user.post(MODELS, {**body, "num_replicas": 0}, headers={"Idempotency-Key": "two"})

@@ -10,6 +10,7 @@ pytest.importorskip("sqlalchemy")
 
 from sqlalchemy import event
 
+from moorage.serving.model import State
 from moorage.serving.store.opening import open_store
 from tests.contract.serving_store_acting import (
     CrowdContract,
@@ -19,7 +20,8 @@ from tests.contract.serving_store_acting import (
     WatchContract,
 )
 from tests.contract.serving_store_contract import AccountContract, DeclaringContract, IdempotencyContract
-from tests.contract.serving_store_parts import LEASE, NOW, StoreTests, change, kept, spec
+from tests.contract.serving_store_keeping import PurgeContract, QuotaContract
+from tests.contract.serving_store_parts import LEASE, NOW, StoreTests, at, change, kept, spec
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,14 @@ class TestWatch(WatchContract):
     pass
 
 
+class TestPurge(PurgeContract):
+    pass
+
+
+class TestQuota(QuotaContract):
+    pass
+
+
 class TestCrowd(CrowdContract):
     pass
 
@@ -91,6 +101,9 @@ class TestPlans(StoreTests):
         store.events(model.model_key, 10)
         store.revoke_token("alice", token.token_id)
         store.delete(model.model_key, NOW)
+        store.record([change(store.model(model.model_key), State.DELETED)], NOW, lease, LEASE)
+        store.purge(at(1), 1, lease, LEASE)
+        store.declare("alice", spec(), NOW, admit=lambda models: None)
         plans = {}
         with store._database._reads.connect() as db:
             for statement, values in list(asked):

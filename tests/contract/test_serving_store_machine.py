@@ -53,7 +53,7 @@ def test_postgres(postgres):
     emptied = "; ".join(f"DELETE FROM {schema}.{table.name}" for table in METADATA.sorted_tables if table is not STORE)
 
     def fresh() -> str:
-        postgres.sql(f"{emptied}; UPDATE {schema}.store SET version = 0, event = 0")
+        postgres.sql(f"{emptied}; UPDATE {schema}.store SET version = 0, event = 0, purged = 0")
         return url
 
     run(fresh, 4)

@@ -17,6 +17,7 @@ from tests.contract.serving_store_acting import (
     WatchContract,
 )
 from tests.contract.serving_store_contract import AccountContract, DeclaringContract, IdempotencyContract
+from tests.contract.serving_store_keeping import PurgeContract, QuotaContract
 
 pytestmark = pytest.mark.postgres
 
@@ -33,7 +34,7 @@ def url(postgres, schema):
     """One schema for all tests, that each finds empty: making one takes longer than most of them."""
     tables = [table.name for table in METADATA.sorted_tables if table is not STORE]
     emptied = "; ".join(f"DELETE FROM {schema}.{name}" for name in tables)
-    postgres.sql(f"{emptied}; UPDATE {schema}.store SET version = 0, event = 0")
+    postgres.sql(f"{emptied}; UPDATE {schema}.store SET version = 0, event = 0, purged = 0")
     return postgres.url(schema)
 
 
@@ -62,6 +63,14 @@ class TestLists(ListContract):
 
 
 class TestWatch(WatchContract):
+    pass
+
+
+class TestPurge(PurgeContract):
+    pass
+
+
+class TestQuota(QuotaContract):
     pass
 
 

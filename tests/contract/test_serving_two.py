@@ -24,9 +24,11 @@ class Two(NamedTuple):
 @pytest.fixture(scope="module")
 def two(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
     folder, db = tmp_path_factory.mktemp("serving"), postgres.url(postgres.new_schema())
-    with running_api(folder, db=db) as one:
+    (folder / "config.yaml").write_text("serving: {quotas: {models: 3, gpus: 20}}\n")
+    flags = ("--config", str(folder / "config.yaml"))
+    with running_api(folder, *flags, db=db) as one:
         tokens = one.admin_token, one.gateway_token
-        with running_api(folder, db=db, tokens=tokens) as other:
+        with running_api(folder, *flags, db=db, tokens=tokens) as other:
             yield Two(one, other)
 
 
@@ -58,6 +60,40 @@ def test_first_posts_at_both_make_one_model(two: Two) -> None:
 
     with ThreadPoolExecutor(12) as pool:
         assert len(set(pool.map(declare, range(24)))) == 1
+
+
+def test_patches_at_both_are_all_made(two: Two) -> None:
+    user = two.one.user("grace")
+    key = user.declare("m")
+
+    def patch(number: int) -> int:
+        return at(two[number % 2], user).patch(f"{MODELS}/{key}", {"ttl_s": 3600 + number}).status_code
+
+    with ThreadPoolExecutor(24) as pool:
+        assert set(pool.map(patch, range(48))) == {200}
+    assert user.detail(key)["model"]["generation"] == 1 + 48
+
+
+def test_a_quota_counts_at_both_as_one(two: Two) -> None:
+    user = two.one.user("greta")
+    callers = [[at(api, user) for _ in range(6)] for api in two]
+
+    def declare(number: int) -> int:
+        body = {"model_id": f"m{number}", "model_source": "$HOME/common/hf/m"}
+        return callers[number % 2][number // 2 % 6].post(MODELS, body).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert sorted(pool.map(declare, range(36))) == [202] * 3 + [422] * 33
+    made = [one["model_key"] for one in user.get(MODELS).json()["items"]]
+
+    def grow(number: int) -> int:
+        caller, key = callers[number % 2][number // 2 % 6], made[number % 3]
+        return caller.patch(f"{MODELS}/{key}", {"num_replicas": 2 + number // 3}).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert set(pool.map(grow, range(36))) <= {200, 422}
+    assert len(made) == 3
+    assert sum(one["total_gpus"] for one in user.get(MODELS).json()["items"]) <= 20
 
 
 def test_a_key_is_good_for_both(two: Two) -> None:

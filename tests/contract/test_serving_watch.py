@@ -116,6 +116,9 @@ def test_the_watch_of_one_model_ends_with_it(api: ServingProcess) -> None:
     assert watch.states(key)[-1] == "DELETED"
     assert watch.states(other) == []
     assert Watch(user, f"{MODELS}/{key}").has_ended.wait(60)
+    again = Watch(user, f"{MODELS}/{key}", after=watch.ids[-1])
+    assert again.has_ended.wait(10), "whoever goes on after the last word is told it once more"
+    assert again.states(key) == ["DELETED"]
 
 
 def test_a_revoked_token_watches_no_more(api: ServingProcess) -> None:

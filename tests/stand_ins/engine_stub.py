@@ -76,6 +76,8 @@ class EngineStub:
         self.models = models
         self.pace_s = pace_s
         self.healthy = True
+        self.key: str | None = None
+        """What every request must show as its bearer; None: nothing."""
         self.faults: deque[Fault] = deque()
         self.requests: list[Seen] = []
         """Model requests only, in order; none are kept when `keeps` is False."""
@@ -187,6 +189,9 @@ class _Connection(asyncio.Protocol):
         stub, path = self.stub, self.url.split(b"?")[0].decode()
         body = self.body[0] if len(self.body) == 1 else b"".join(self.body)
         method = self.parser.get_method().decode()
+        if stub.key is not None and self.headers.get("authorization") != f"Bearer {stub.key}":
+            self._write(StubReply(401, b'{"error":{"message":"a key is needed","code":401}}'))
+            return
         if path not in MODEL_ROUTES:
             self._write(stub.small_reply(method, path, body))
             return

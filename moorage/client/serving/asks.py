@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -49,7 +50,8 @@ T = TypeVar("T")
 
 
 def declare(spec: bytes, *, as_json: bool, create_only: bool, key: str) -> Ask[Answer]:
-    """`key`: its Idempotency-Key, so that a repetition has no further effect."""
+    """`key`: its Idempotency-Key, so that a repetition has no further effect. Raises UsageError for what is none."""
+    key = _sendable(key, "an Idempotency-Key is a text of ASCII, and no space begins or ends it")
     headers = {"content-type": JSON if as_json else YAML, "idempotency-key": key}
     if create_only:
         headers["if-none-match"] = "*"
@@ -158,8 +160,8 @@ def events(model_key: str, page_token: str | None) -> Ask[tuple[tuple[Event, ...
 def watch(model_key: str | None, after: str | None) -> Ask[None]:
     """`after`: the last id that was seen; None: first everything that is there."""
     headers = {"accept": "text/event-stream"}
-    if after is not None:
-        headers["last-event-id"] = after
+    if after:
+        headers["last-event-id"] = _sendable(after, "the id to go on after is not one that a watch gave")
     path = MODELS if model_key is None else f"{MODELS}/{_part(model_key)}"
     return Ask(
         method="GET",
@@ -307,8 +309,9 @@ def is_json(content: bytes) -> bool:
 
 
 def encoded(value: Mapping[str, Any]) -> bytes:
+    """As JSON. Raises UsageError for what has none: a number that is not finite would else be sent as null."""
     try:
-        return msgspec.json.encode(dict(value))
+        return json.dumps(dict(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as fault:
         raise UsageError(f"it cannot be sent as JSON: {fault}", code="not_json") from None
 
@@ -330,9 +333,15 @@ def _matching(if_match: str | None) -> dict[str, str] | None:
     """Raises UsageError for what cannot stand in a header."""
     if if_match is None:
         return None
-    if re.fullmatch("[ -~]{1,1000}", if_match) is None:
-        raise UsageError("the ETag to match is not one that a server gave", code="bad_value")
-    return {"if-match": if_match}
+    return {"if-match": _sendable(if_match, "the ETag to match is not one that a server gave")}
+
+
+def _sendable(text: str, otherwise: str) -> str:
+    """A header's value. Raises UsageError with that message for what cannot be one: it would look like a connection
+    that breaks, and be tried again and again."""
+    if re.fullmatch("[!-~]([ -~]{0,998}[!-~])?", text) is None:
+        raise UsageError(otherwise, code="bad_value")
+    return text
 
 
 def _part(name: str) -> str:

@@ -45,6 +45,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("POST", "/v1/messages"): "trainer",
     ("POST", "/v1/messages/count_tokens"): "trainer",
     ("GET", "/v1/models"): "trainer",
+    ("GET", "/v1/models/{model}"): "trainer",
     # Sessions and trajectories as a whole, and what was sampled in them.
     ("POST", "/sessions/create"): "trainer",
     ("GET", "/sessions"): "trainer",

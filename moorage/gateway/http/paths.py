@@ -164,6 +164,10 @@ TRAJECTORY = {
 """After `/{trajectory}/{prompt}/`, with or without `v1/`."""
 
 
+MODEL = "/v1/models/"
+"""Before a model's name, which may have slashes."""
+
+
 def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     """The route and what stands in the path, still to be checked. Raises a Fault of 404 or 405."""
     fixed = FIXED.get(path)
@@ -176,6 +180,9 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     if parts[0] == "complete_trajectory" and len(parts) == 2:
         route = Route(trajectories.complete, "problem", "/complete_trajectory/{uid}")
         return _by_method({"POST": route}, method, path), {"uid": parts[1]}
+    if path.startswith(MODEL) and path != MODEL:
+        named = {"GET": Route(open_models.model, "openai", "/v1/models/{model}")}
+        return _by_method(named, method, path), {"model": path.removeprefix(MODEL)}
     if parts[0] in RESERVED:
         raise Fault(404, f"no route {path}", code="route_unknown")
     return _of_uid(method, path, parts)

@@ -20,6 +20,15 @@ def paths() -> dict[str, Any]:
         problem=False,
         reply=json_of("The models.", ref("ModelList")),
     )
+    one = operation(
+        "One of them",
+        name="get_model",
+        tag="models",
+        problem=False,
+        reply=json_of("The model.", ref("Model")),
+        faults=(404, 503),
+        parameters=(_name(),),
+    )
     scored = operation(
         "How likely a prompt's tokens are",
         name="score_prompt",
@@ -35,8 +44,14 @@ def paths() -> dict[str, Any]:
         "/v1/completions": {"post": _passed("A text completion", "complete_text")},
         "/v1/embeddings": {"post": _passed("Embeddings", "embed")},
         "/v1/models": {"get": listed},
+        "/v1/models/{model}": {"get": one},
         "/v1/logprobs": {"post": scored},
     }
+
+
+def _name() -> dict[str, Any]:
+    described = "A model's name; a slash in it may be written as it is."
+    return {"name": "model", "in": "path", "required": True, "description": described, "schema": {"type": "string"}}
 
 
 def _passed(summary: str, name: str) -> dict[str, Any]:

@@ -92,9 +92,8 @@ def _model_replies() -> dict[str, Any]:
     return {
         "ChatCompletion": _object(**head, choices=_array(said), usage=usage),
         "TextCompletion": _object(**head, choices=_array(text), usage=usage),
-        "ModelList": _object(
-            object={"const": "list"}, data=_array(_object(id=TEXT, object=TEXT, created=WHOLE, owned_by=TEXT))
-        ),
+        "Model": _object(id=TEXT, object=TEXT, created=WHOLE, owned_by=TEXT),
+        "ModelList": _object(object={"const": "list"}, data=_array(ref("Model"))),
     }
 
 

@@ -12,7 +12,7 @@ from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
 from moorage.gateway.http.sse import error_frame
 from moorage.gateway.routes import open_retold, open_several
-from moorage.gateway.routes.models_list import models_reply
+from moorage.gateway.routes.models_list import model_reply, models_reply
 from moorage.gateway.turns.bodies import MAX_N
 from moorage.gateway.turns.lanes import lane_of
 from moorage.gateway.turns.upstream import relay_error
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from moorage.engines.wire.answer import Answer, StreamedAnswer
     from moorage.gateway.gateway import Gateway
 
-__all__ = ["chat", "completions", "embeddings", "models"]
+__all__ = ["chat", "completions", "embeddings", "model", "models"]
 
 EMBEDDINGS = "/v1/embeddings"
 
@@ -59,6 +59,11 @@ async def models(gateway: Gateway, request: Request) -> Reply:
     """`GET /v1/models`: every model of every endpoint, once."""
     del request
     return models_reply(gateway)
+
+
+async def model(gateway: Gateway, request: Request) -> Reply:
+    """`GET /v1/models/{model}`: one of them; a name may have slashes."""
+    return model_reply(gateway, request.params["model"])
 
 
 async def _pass(gateway: Gateway, request: Request, path: str, *, chat: bool = False) -> Reply | Stream:

@@ -28,12 +28,15 @@ def serving_of(gateway: Gateway, url: str) -> Serving:
     share: Callable[[list[Followed]], list[Followed]] = list
     if peers is not None:
         share = partial(share_of_followed, index=peers.index, count=peers.count)
+    own = gateway.settings.serving_token_env
     return Serving(
         url,
-        token_of(gateway.settings.serving_token_env, os.environ),
+        token_of(own, os.environ),
         fleet=gateway.fleet,
         accounts=Accounts(Rations(time.monotonic), peers),
         clock=time.monotonic,
         log=gateway.log,
         share=share,
+        # Whatever the feed says, this gateway's own token goes to no endpoint.
+        environ={name: value for name, value in os.environ.items() if name != own},
     )

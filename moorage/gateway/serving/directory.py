@@ -6,13 +6,13 @@ alone: two users may give one name to two adapters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from moorage.engines.fleet.endpoint import Endpoint
 from moorage.engines.fleet.following import Followed
 from moorage.engines.wire.origin import Origin
-from moorage.errors import MoorageError, UsageError
+from moorage.errors import MoorageError, PreflightError, UsageError
 from moorage.gateway.serving.feed import FedEndpoint, FedModel, Feed
 from moorage.gateway.serving.refusals import (
     model_missing,
@@ -27,20 +27,26 @@ __all__ = ["Directory"]
 class Directory:
     """Never changed: another feed makes another one."""
 
-    def __init__(self, feed: Feed | None, before: Directory | None = None) -> None:
-        """None: nothing was heard yet. `before`: the last one, whose work is not done again."""
+    def __init__(
+        self, feed: Feed | None, before: Directory | None = None, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        """None: nothing was heard yet. `before`: the last one, whose work is not done again. `environ`: has the keys
+        that endpoints want; the same as of `before`."""
         self.feed = feed
+        self._environ = environ or {}
         self.wrong: list[str] = []
         """Endpoints that cannot be asked, and why: their models are served by the others, if there are any."""
         self._models: dict[str, FedModel] = {}
         """Dated names, aliases, and adapters with either in front."""
-        self._origins: dict[FedEndpoint, Origin] = {}
-        """Where those are that can be asked."""
-        self._known = {} if before is None else before._origins
+        self._places: dict[FedEndpoint, Endpoint] = {}
+        """Those that can be asked."""
+        self._unusable: dict[str, str] = {}
+        """Dated name → why an endpoint of the model cannot be asked, for those who ask the model."""
+        self._known = {} if before is None else before._places
         # A ready one comes last: it is meant where two have a name.
         models = sorted(feed.models if feed is not None else (), key=lambda one: one.ready)
         for model in models:
-            self._origins.update(self._parsed(model))
+            self._places.update(self._parsed(model))
             self._models.update((name, model) for adapter in _adapters_of(model) for name in _whole(model, adapter))
         for model in models:
             self._models[model.alias] = self._models[model.model_id] = model
@@ -75,23 +81,22 @@ class Directory:
             if base is None or self._is_ready(base):
                 return model_unknown(name, self._ready_names())
             model = base  # which adapters it has is told when it is ready
-        return None if self._is_ready(model) else model_not_ready(model)
+        return None if self._is_ready(model) else model_not_ready(model, self._unusable.get(model.model_id, ""))
 
     def followed(self) -> list[Followed]:
         """The endpoints of ready models under the names that are theirs, each place once."""
         places: dict[str, Followed] = {}
         for model in self.ready:
             for endpoint in model.endpoints:
-                origin = self._origins.get(endpoint)
-                if origin is None:
+                where = self._places.get(endpoint)
+                if where is None:
                     continue
                 names = dict(self._names(model, endpoint))
-                known = places.get(origin.url)
+                known = places.get(where.url)
                 if known is not None:
-                    places[origin.url] = known._replace(names={**names, **known.names})
+                    places[where.url] = known._replace(names={**names, **known.names})
                     continue
-                where = Endpoint(origin=origin, base_url=endpoint.base_url, model_name=endpoint.model, followed=True)
-                places[origin.url] = Followed(where, names)
+                places[where.url] = Followed(where, names)
         return list(places.values())
 
     def listing(self, created: int) -> list[dict[str, Any]]:
@@ -115,17 +120,39 @@ class Directory:
                     yield name, adapter
 
     def _is_ready(self, model: FedModel) -> bool:
-        return model.ready and any(endpoint in self._origins for endpoint in model.endpoints)
+        return model.ready and any(endpoint in self._places for endpoint in model.endpoints)
 
     def _ready_names(self) -> list[str]:
         return [name for model in self.ready for name in (model.model_id, model.alias)]
 
-    def _parsed(self, model: FedModel) -> Iterator[tuple[FedEndpoint, Origin]]:
+    def _parsed(self, model: FedModel) -> Iterator[tuple[FedEndpoint, Endpoint]]:
         for endpoint in model.endpoints:
             try:
-                yield endpoint, self._known.get(endpoint) or Origin.parse(endpoint.base_url)
+                yield endpoint, self._known.get(endpoint) or _place(endpoint, self._environ)
             except UsageError as fault:
-                self.wrong.append(f"{model.model_id}: {fault.message}")
+                self._wrong(model, fault, "its address is none that can be asked")
+            except PreflightError as fault:
+                missing = fault.code == "api_key_missing"
+                why = "is not set where the gateway runs" if missing else "has a value that cannot stand in a header"
+                self._wrong(model, fault, f"{endpoint.key_env}, the variable of its endpoint's key, {why}")
+
+    def _wrong(self, model: FedModel, fault: MoorageError, why: str) -> None:
+        """`why`: without the address, which is none of a user's business."""
+        self.wrong.append(f"{model.model_id}: {fault.message}")
+        self._unusable.setdefault(model.model_id, why)
+
+
+def _place(endpoint: FedEndpoint, environ: Mapping[str, str]) -> Endpoint:
+    """Raises UsageError for what is no address, PreflightError for a key that is not there."""
+    made = Endpoint(
+        origin=Origin.parse(endpoint.base_url),
+        base_url=endpoint.base_url,
+        model_name=endpoint.model,
+        api_key_env=endpoint.key_env,
+        followed=True,
+    )
+    made.key(environ)
+    return made
 
 
 def _adapters_of(model: FedModel) -> list[str]:

@@ -31,8 +31,8 @@ __all__ = ["INFERENCE", "ServedDoor"]
 
 INFERENCE = frozenset(
     (
-        *("/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
-        *("/v1/messages", "/v1/messages/count_tokens"),
+        *("/v1/models", "/v1/models/{model}", "/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+        *("/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
     )
 )
 """The routes that users have, by their names; `/v1/logprobs` is for trainers."""

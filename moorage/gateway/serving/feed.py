@@ -23,6 +23,8 @@ class FedEndpoint(msgspec.Struct, frozen=True):
     model: str
     """What it calls the model."""
     adapters: tuple[str, ...] = ()
+    key_env: str | None = None
+    """The variable of the gateway that holds the key it wants; None: it wants none."""
 
 
 class FedModel(msgspec.Struct, frozen=True):

@@ -15,14 +15,16 @@ __all__ = ["model_missing", "model_not_ready", "model_unknown", "nothing_heard"]
 
 RETRY_AFTER_S = 5
 """Where the serving API does not say when to come again."""
+NOT_KNOWN = "none of its endpoints is known yet"
 SHOWN = 20
 """Names told at once."""
 
 
-def model_not_ready(model: FedModel) -> NotReadyError:
-    """503: it is declared, and nothing answers for it now."""
-    reason = model.reason or "NoEndpoint"
-    why = model.message or ("none of its endpoints is known yet" if model.ready else "")
+def model_not_ready(model: FedModel, unusable: str = "") -> NotReadyError:
+    """503: it is declared, and nothing answers for it now. `unusable`: why this gateway cannot ask what does."""
+    reason, why = model.reason or "NoEndpoint", model.message
+    if model.ready:
+        reason, why = ("EndpointUnusable", unusable) if unusable else (reason, why or NOT_KNOWN)
     after_s = RETRY_AFTER_S if model.retry_after_s is None else math.ceil(model.retry_after_s)
     return NotReadyError(
         f"the model {model.model_id} is not ready: {reason}" + (f": {why}" if why else ""),

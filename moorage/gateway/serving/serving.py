@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from moorage.engines.fleet.endpoint import DEFAULT_MODELS
@@ -37,8 +37,10 @@ class Serving:
         clock: Callable[[], float],
         log: Log,
         share: Callable[[list[Followed]], list[Followed]] = lambda followed: followed,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`share`: this worker's part of what the endpoints take at once."""
+        """`share`: this worker's part of what the endpoints take at once. `environ`: has the endpoints' keys; what is
+        not in it is sent nowhere."""
         self.url = url
         self.accounts = accounts
         self.feed: Feed | None = None
@@ -47,6 +49,7 @@ class Serving:
         self.on_feed: list[Callable[[Feed], None]] = []
         """Who else wants to know of every feed, before requests are routed by it."""
         self._fleet, self._clock, self._log, self._share = fleet, clock, log, share
+        self._environ = environ or {}
         self._wrong: list[str] = []
         self.follower = Follower(url, token, self.take, clock=clock, log=log)
         fleet.follow((), self.why)
@@ -63,7 +66,7 @@ class Serving:
     def take(self, feed: Feed) -> None:
         """From now on it is as this feed says."""
         same = self.feed is not None and self.feed.models == feed.models
-        directory = self.directory if same else Directory(feed, self.directory)
+        directory = self.directory if same else Directory(feed, self.directory, environ=self._environ)
         for hear in self.on_feed:
             hear(feed)
         if same:

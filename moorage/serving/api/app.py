@@ -48,7 +48,7 @@ class HeadAsGet:
 
 def _tell(request: Request, fault: Exception) -> Response:
     problem = problem_of(fault)
-    if problem.status >= 500:
+    if problem.status >= 500 and problem is not fault:  # else it is a refusal of ours, and nothing went wrong
         parts_of(request).log.fault(fault, method=request.method, path=request.url.path)
     return reply_of(problem)
 

@@ -28,6 +28,8 @@ class Changes:
         self._waiting: set[_Waiting] = set()
         self._thread: threading.Thread | None = None
         self.version = -1
+        self.history = 0
+        """Another one when the version went back: a backup of the store was put in its place."""
         self.is_answering = False
         """Whether the store answered the last time."""
         self.is_closed = False
@@ -50,6 +52,11 @@ class Changes:
             self._thread.join()
         self._tell()
 
+    def check_room(self) -> None:
+        """Before a stream begins that will wait. Raises Problem 503 when too many wait already."""
+        with self._lock:
+            self._demand_room()
+
     async def beyond(self, version: int, within_s: float) -> bool:
         """True as soon as the store is at a later version; False after that time, or when there is no more.
 
@@ -57,8 +64,7 @@ class Changes:
         """
         waiting = _Waiting(asyncio.get_running_loop())
         with self._lock:
-            if len(self._waiting) >= MOST_WAITING:
-                raise Problem(503, "too many wait already", code="too_many_waiting", headers={"Retry-After": "5"})
+            self._demand_room()
             self._waiting.add(waiting)
         try:
             until = waiting.loop.time() + within_s
@@ -68,6 +74,10 @@ class Changes:
             with self._lock:
                 self._waiting.discard(waiting)
         return self.version > version
+
+    def _demand_room(self) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            raise Problem(503, "too many wait already", code="too_many_waiting", headers={"Retry-After": "5"})
 
     def _run(self) -> None:
         while not self.is_closed:
@@ -82,6 +92,7 @@ class Changes:
                 continue
             self.is_answering = True
             if version != self.version:
+                self.history += version < self.version
                 self.version = version
                 self._tell()
 

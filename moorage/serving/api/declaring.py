@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from moorage.errors import ConflictError, NotFoundError
 from moorage.serving.api.dry_run import differences, same_spec, steps
 from moorage.serving.api.problems import Problem
 from moorage.serving.api.queries import Precondition, stale
+from moorage.serving.api.quotas import check_quotas
 from moorage.serving.model import Model, State
 from moorage.serving.settings import Quotas
 from moorage.serving.spec.checking import check_spec
@@ -20,7 +21,7 @@ from moorage.serving.spec.patching import patch_spec
 from moorage.serving.spec.rules import SpecRules
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.spec.written import spec_yaml
-from moorage.serving.store.contract import Declared, Kept, Store
+from moorage.serving.store.contract import Admit, Declared, Kept, Store
 
 __all__ = ["Declaring", "Outcome"]
 
@@ -57,21 +58,21 @@ class Declaring:
         self._now = now
         self._woken = woken
         self._counts = quotas.models is not None or quotas.gpus is not None
-        self._counting = threading.Lock()
-        """Between counting what a user has and adding to it."""
+        self._again = threading.Lock()
+        """Of those who came too late with a change, and try again: all at once they would keep each other from it."""
 
     def kept(self, user_id: str, kept: Kept | None) -> Outcome | None:
         """The answer to the same request before. Raises UsageError `idempotency_key_reused`."""
-        answer = self._store.kept_answer(user_id, kept) if kept is not None else None
+        answer = self._store.kept_answer(user_id, kept, self._now()) if kept is not None else None
         return None if answer is None else Outcome(answer, None, was_kept=True)
 
     def declare(self, user_id: str, document: dict[str, Any], *, create_only: bool, kept: Kept | None) -> Outcome:
         """A model of that suffix with this spec. Raises SpecFaults, ConflictError, Problem 422 for a quota."""
         spec = check_spec(document, user_id=user_id, rules=self._rules)
-        with self._counting_if_needed():
-            self._check_quotas(user_id, spec)
-            declared = self._store.declare(user_id, spec, self._now(), create_only=create_only, kept=kept)
-        return self._outcome(declared)
+        admit = self._admission(spec)
+        return self._outcome(
+            self._store.declare(user_id, spec, self._now(), create_only=create_only, kept=kept, admit=admit)
+        )
 
     def would_declare(self, user_id: str, document: dict[str, Any], *, create_only: bool) -> Outcome:
         """The same checks, and what would come of it; nothing is stored."""
@@ -129,50 +130,59 @@ class Declaring:
         *,
         dry_run: bool,
     ) -> Outcome:
-        for _ in range(AMEND_TIMES):
-            if match is not None:
-                match.check(model.etag)
-            if model.state in (State.DELETING, State.DELETED):
-                raise _deleting()
-            spec = make(model)
-            try:
-                with self._counting_if_needed():
-                    self._check_quotas(model.user_id, spec)
-                    if dry_run:
-                        return _would(model, spec)
-                    return self._outcome(
-                        self._store.amend(
-                            model.model_key, spec, self._now(), generation=model.generation, event_type=event_type
-                        )
-                    )
-            except ConflictError as fault:
-                if fault.code != "generation_moved":
-                    raise
-                model = self._store.model(model.model_key)
+        for attempt in range(AMEND_TIMES):
+            with self._again if attempt else nullcontext():
+                current = self._store.model(model.model_key) if attempt else model
+                try:
+                    return self._amend_once(current, make, match, event_type, dry_run=dry_run)
+                except ConflictError as fault:
+                    if fault.code != "generation_moved":
+                        raise
         raise Problem(409, "others keep changing this model: nothing was done", code="generation_moved")
+
+    def _amend_once(
+        self,
+        model: Model,
+        make: Callable[[Model], ServingSpec],
+        match: Precondition | None,
+        event_type: str,
+        *,
+        dry_run: bool,
+    ) -> Outcome:
+        """Raises ConflictError `generation_moved` when the model is another one by now."""
+        if match is not None:
+            match.check(model.etag)
+        if model.state in (State.DELETING, State.DELETED):
+            raise _deleting()
+        spec = make(model)
+        if dry_run:
+            self._check_quotas(model.user_id, spec)
+            return _would(model, spec)
+        declared = self._store.amend(
+            model.model_key,
+            spec,
+            self._now(),
+            generation=model.generation,
+            event_type=event_type,
+            admit=self._admission(spec),
+        )
+        return self._outcome(declared)
 
     def _outcome(self, declared: Declared) -> Outcome:
         if declared.changed:
             self._woken()
+        if declared.model is None:
+            return Outcome(declared.answer, None, was_kept=True)
         return Outcome(declared.answer, declared.model.etag, declared.model.generation)
 
-    def _counting_if_needed(self) -> AbstractContextManager[Any]:
-        return self._counting if self._counts else nullcontext()
+    def _admission(self, spec: ServingSpec) -> Admit | None:
+        """For the store to ask: between counting what a user has and adding to it there is nobody else."""
+        return (lambda models: check_quotas(self._quotas, models, spec)) if self._counts else None
 
     def _check_quotas(self, user_id: str, spec: ServingSpec) -> None:
-        """What takes no more than before is allowed also to those who have too much."""
-        if not self._counts:
-            return
-        quotas, models = self._quotas, self._models_of(user_id)
-        others = [one for one in models if one.suffix != spec.model_id]
-        before = [_most_gpus(one.spec) for one in models if one.suffix == spec.model_id]
-        if before and _most_gpus(spec) <= sum(before):
-            return
-        if not before and quotas.models is not None and len(others) + 1 > quotas.models:
-            raise _over(f"a user may have {quotas.models} models, and this would be one more")
-        gpus = sum(_most_gpus(one.spec) for one in others) + _most_gpus(spec)
-        if quotas.gpus is not None and gpus > quotas.gpus:
-            raise _over(f"a user may have {quotas.gpus} GPUs, and with this it would be {gpus}")
+        """As things are now, for those who only ask."""
+        if self._counts:
+            check_quotas(self._quotas, self._models_of(user_id), spec)
 
     def _models_of(self, user_id: str) -> list[Model]:
         found: list[Model] = []
@@ -215,14 +225,5 @@ def _last_healthy(model: Model) -> int:
     return healthy
 
 
-def _most_gpus(spec: ServingSpec) -> int:
-    most = max(spec.num_replicas, spec.autoscaling.max_replicas) if spec.autoscaling else spec.num_replicas
-    return most * spec.gpus_per_replica
-
-
 def _deleting() -> ConflictError:
     return ConflictError("the model is being deleted, or was", code="model_deleting")
-
-
-def _over(detail: str) -> Problem:
-    return Problem(422, detail, code="quota_exceeded", hint="delete or scale down another model first")

@@ -82,7 +82,8 @@ def model_endpoints(model: Model, now: float) -> dict[str, Any]:
         "message": _message(ready, bool(endpoints)),
         "retry_after_s": _retry_after_s(model, now),
         "endpoints": [
-            {"base_url": one.base_url, "model": one.model, "adapters": list(one.adapters)} for one in endpoints
+            {"base_url": one.base_url, "model": one.model, "adapters": list(one.adapters), "key_env": one.key_env}
+            for one in endpoints
         ],
     }
 

@@ -12,6 +12,8 @@ from moorage.serving.api.changes import Changes
 from moorage.serving.api.declaring import Declaring
 from moorage.serving.api.door import Door
 from moorage.serving.api.endpoints import Endpoints
+from moorage.serving.api.readers import Readers
+from moorage.serving.api.recent import Recent
 from moorage.serving.api.shared_backend import SharedBackend
 from moorage.serving.log import Log
 from moorage.serving.settings import Settings
@@ -31,6 +33,10 @@ class Parts:
     declaring: Declaring
     endpoints: Endpoints
     changes: Changes
+    recent: Recent
+    watch_readers: Readers
+    feed_readers: Readers
+    """Those of gateways: however much there is to read for watches."""
     clock: Callable[[], float]
     """Unix seconds."""
     log: Log

@@ -16,24 +16,27 @@ __all__ = ["TITLES", "Problem", "not_found", "problem_of", "reply_of"]
 
 TITLES = MappingProxyType(
     {
-        400: "Bad request",
-        401: "Not authenticated",
+        400: "Bad Request",
+        401: "Unauthorized",
         403: "Forbidden",
-        404: "Not found",
-        405: "Method not allowed",
-        408: "Too slow",
+        404: "Not Found",
+        405: "Method Not Allowed",
+        408: "Request Timeout",
         409: "Conflict",
-        412: "Precondition failed",
-        413: "Body too large",
-        415: "Unsupported content type",
-        422: "Unprocessable",
-        500: "Internal error",
-        503: "Not available",
+        412: "Precondition Failed",
+        413: "Content Too Large",
+        415: "Unsupported Media Type",
+        422: "Unprocessable Content",
+        500: "Internal Server Error",
+        503: "Service Unavailable",
     }
 )
+"""What HTTP calls each status: a problem without a `type` of its own has that for a title (RFC 9457)."""
 
 STATUSES = MappingProxyType({"idempotency_key_reused": 422, "quota_exceeded": 422, "generation_moved": 409})
 """Codes of faults whose status here is another one than their class has."""
+
+STORE_FAILED = "the store of the serving API failed while answering; if this was a change, it may or may not be kept"
 
 LONGEST_DETAIL = 2000
 """Characters; a detail names the input, and an input may be long."""
@@ -104,9 +107,21 @@ def reply_of(problem: Problem) -> Response:
 
 def _of_project(fault: MoorageError) -> Problem:
     """A backend or a store that failed while answering is 500, whatever its exit status says."""
+    if fault.code == "store_failed":
+        return _of_store(fault)
     status = STATUSES.get(fault.code, fault.http_status)
     headers = {"Retry-After": "5"} if fault.retryable else {}
     return Problem(min(status, 500), fault.message, code=fault.code, hint=fault.hint, headers=headers)
+
+
+def _of_store(fault: MoorageError) -> Problem:
+    """Where the store lies and what it said is for the log: it names paths and hosts."""
+    retry_after_s = (fault.data or {}).get("retry_after_s")
+    if retry_after_s is None:
+        hint = "tell whoever runs this API: its log says what is wrong with the store"
+        return Problem(500, STORE_FAILED, code=fault.code, hint=hint)
+    hint = "try again after the time that Retry-After says, a POST with the same Idempotency-Key"
+    return Problem(500, STORE_FAILED, code=fault.code, hint=hint, headers={"Retry-After": str(retry_after_s)})
 
 
 def _clipped(text: str) -> str:

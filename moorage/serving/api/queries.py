@@ -46,6 +46,12 @@ class Asked:
         """Whether a stream is wanted; HEAD waits for nothing."""
         return self.flag("watch") and self._may_wait
 
+    def refuse(self, *names: str, because: str) -> None:
+        """Fields that are known and would change nothing here: whoever sends one expects that it does."""
+        for name in names:
+            if name in self._query:
+                raise _bad_query(name, because)
+
     def wait_s(self, most: int) -> int:
         """How long an answer may take; HEAD waits for nothing."""
         return (self.whole("wait_s", 0, most) or 0) * self._may_wait
@@ -106,7 +112,7 @@ def if_match(request: Request) -> Precondition | None:
         return None
     if given == "*":
         return Precondition(None)
-    return Precondition(frozenset(re.findall(r'(?<![^\s,])"[^"]*"', given)))
+    return Precondition(frozenset(re.findall(r'(?<![^\s,])"[^"]*"(?![^\s,])', given)))
 
 
 def is_create_only(request: Request) -> bool:

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
 
 from moorage.errors import ConflictError, PreflightError, UsageError
+from moorage.launch.plane import Plane
 from moorage.serving.api.app import create_app
 from moorage.serving.api.changes import Changes
 from moorage.serving.api.declaring import Declaring
@@ -24,12 +25,15 @@ from moorage.serving.api.door import Door
 from moorage.serving.api.endpoints import Endpoints
 from moorage.serving.api.parts import Parts
 from moorage.serving.api.protocol import LONGEST_HEAD_BYTES, HttpProtocol
+from moorage.serving.api.readers import Readers
+from moorage.serving.api.recent import Recent
 from moorage.serving.api.shared_backend import SharedBackend
-from moorage.serving.backend_choice import open_backend
+from moorage.serving.backend_choice import BY_COMMAND_LINE, open_backend
 from moorage.serving.backends.contract import Backend
 from moorage.serving.log import Log
+from moorage.serving.secrets import secrets_of
 from moorage.serving.settings import Settings
-from moorage.serving.spec.kwargs import KwargTable, kwarg_faults
+from moorage.serving.spec.kwargs import KwargTable, command_line_faults, kwarg_faults
 from moorage.serving.spec.rules import Limits, SpecRules
 from moorage.serving.store.contract import Store
 from moorage.serving.store.opening import open_store
@@ -74,13 +78,15 @@ def serve(
             code="root_missing",
             hint="it has the folders hf, datasets and users",
         )
-    _check_defaults(settings.config.llm.engine_kwargs, kwargs)
+    _check_defaults(settings, kwargs)
     log = Log()
     with ExitStack() as stack:
         bound = stack.enter_context(closing(_bind(settings.host, settings.port)))
         store = stack.enter_context(closing(open_store(settings.db, environ=environ)))
         backend = SharedBackend(
-            stack.enter_context(closing(open_backend(settings, clock, environ, hidden=hidden))), clock
+            stack.enter_context(closing(open_backend(settings, clock, environ, hidden=hidden))),
+            clock,
+            secrets=secrets_of(settings, environ, hidden, Plane(environ).catalog.secret_names),
         )
         worker = _reconciler(store, backend, settings, clock, log)
         parts = make_parts(
@@ -93,6 +99,8 @@ def serve(
             log=log,
             woken=worker.wake,
         )
+        stack.callback(parts.watch_readers.close)
+        stack.callback(parts.feed_readers.close)
         parts.changes.start()
         stack.callback(parts.changes.close)
         worker.start()
@@ -129,16 +137,22 @@ def make_parts(
         declaring=Declaring(store, rules, settings.config.quotas, now, wake),
         endpoints=Endpoints(store, settings, clock),
         changes=changes,
+        recent=Recent(store, changes, lambda secret: door.known(secret) is not None),
+        watch_readers=Readers("watch"),
+        feed_readers=Readers("feed"),
         clock=clock,
         log=log,
     )
 
 
-def _check_defaults(defaults: Mapping[str, Any], kwargs: KwargTable) -> None:
+def _check_defaults(settings: Settings, kwargs: KwargTable) -> None:
     """The platform may set what users may not, but nothing that the engine does not know: every model would fail."""
-    for fault in kwarg_faults(defaults, kwargs):
-        if fault.code != "engine_kwarg_denied":
-            raise UsageError(f"serving.llm.engine_kwargs: {fault.detail}", code="bad_config", hint=fault.hint)
+    defaults = settings.config.llm.engine_kwargs
+    faults = [fault for fault in kwarg_faults(defaults, kwargs) if fault.code != "engine_kwarg_denied"]
+    if settings.backend in BY_COMMAND_LINE:
+        faults += command_line_faults(defaults, kwargs)
+    for fault in faults:
+        raise UsageError(f"serving.llm.engine_kwargs: {fault.detail}", code="bad_config", hint=fault.hint)
 
 
 def _rules(settings: Settings, kwargs: KwargTable, backend: Backend) -> SpecRules:
@@ -149,6 +163,7 @@ def _rules(settings: Settings, kwargs: KwargTable, backend: Backend) -> SpecRule
         limits=Limits(replicas=limits.replicas, gpus_per_replica=limits.gpus_per_replica),
         has_lora=backend.has_lora,
         has_autoscaling=backend.has_autoscaling,
+        by_command_line=settings.backend in BY_COMMAND_LINE,
     )
 
 
@@ -158,7 +173,7 @@ def _reconciler(store: Store, backend: Backend, settings: Settings, clock: Calla
 
     config = settings.config
     policy = Policy(deadline_s=config.deadline_s, attempts=config.attempts, drain_s=config.drain_s)
-    worker: Worker = Reconciler(store, backend, policy, clock, log=log)
+    worker: Worker = Reconciler(store, backend, policy, clock, log=log, keep_deleted_s=config.keep_deleted_s)
     return worker
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from moorage.errors import TryAgainError
+from moorage.launch.redact import redact
 from moorage.serving.backends.contract import Backend, Seen, Wanted
 
 __all__ = ["FRESH_S", "LastSeen", "SharedBackend"]
@@ -17,6 +19,8 @@ FRESH_S = 30.0
 """What was seen longer ago says nothing any more: another process may lead now."""
 ASK_WITHIN_S = 10.0
 """How long a request waits for its turn."""
+READ_WITHIN_S = 3.0
+"""Reading logs ends after the replica during which that is over: everybody else waits meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,20 @@ class LastSeen:
 class SharedBackend:
     """A Backend. The reconciler waits for its turn as long as it takes; requests do not."""
 
-    def __init__(self, backend: Backend, clock: Callable[[], float]) -> None:
-        """`clock`: Unix seconds."""
+    def __init__(
+        self,
+        backend: Backend,
+        clock: Callable[[], float],
+        *,
+        secrets: Mapping[str, str] | None = None,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock`: Unix seconds; `steady`: seconds that never jump. `secrets`: name → value of what must not be read
+        in any log."""
         self._backend = backend
         self._clock = clock
+        self._secrets = dict(secrets or {})
+        self._steady = steady
         self._turn = threading.Lock()
         self._last: LastSeen | None = None
         self.name = backend.name
@@ -55,9 +69,10 @@ class SharedBackend:
             self._backend.apply(wanted)
 
     def logs(self, app: str, lines: int) -> Iterator[str]:
-        """Read whole, so that nobody keeps the turn who reads slowly."""
+        """Read whole, so that nobody keeps the turn who reads slowly, and without the values of secrets."""
         with self._soon():
-            yield from list(self._backend.logs(app, lines))
+            read = self._read(app, lines)
+        yield from redact(read, self._secrets)
 
     def summary(self) -> dict[str, Any]:
         with self._soon():
@@ -71,6 +86,19 @@ class SharedBackend:
         """None: this process has not looked lately."""
         last = self._last
         return last if last is not None and self._clock() - last.at <= FRESH_S else None
+
+    def _read(self, app: str, lines: int) -> list[str]:
+        """Of as many replicas as can be read in time."""
+        until = self._steady() + READ_WITHIN_S
+        read: list[str] = []
+        replica = ""
+        for line in self._backend.logs(app, lines):
+            of = line.partition(" ")[0]
+            if of != replica and read and self._steady() >= until:
+                break
+            replica = of
+            read.append(line)
+        return read
 
     @contextmanager
     def _soon(self) -> Iterator[None]:

@@ -20,6 +20,8 @@ FAILING = "memfail-"
 """A model whose suffix begins so fails whenever it is started."""
 START_S = 0.2
 STOP_S = 0.1
+MOST_LINES = 1000
+"""Of the log of an application."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class _App:
     waits: bool = True
     """For replicas that were asked for then."""
     removed_at: float | None = None
+    lines: tuple[str, ...] = ()
+    """What became of it, a line for everything that did."""
 
 
 class MemoryBackend:
@@ -95,10 +99,8 @@ class MemoryBackend:
             found = self._apps.get(app)
             if found is None:
                 raise NotFoundError(f"the backend has no application {app!r}", code="app_not_found")
-            seen = self._told[app]
-        text = [f"started {found.wanted.model_id}", f"{seen.state}: {seen.message or 'nothing to say'}"]
         count = max(1, _replicas(found.wanted))
-        return iter([f"{app}#{number} {line}" for number in range(count) for line in text[-lines:] if lines > 0])
+        return iter([f"{app}#{number} {line}" for number in range(count) for line in found.lines[-lines:] if lines > 0])
 
     def summary(self) -> dict[str, Any]:
         seen = self.observe()
@@ -121,14 +123,15 @@ class MemoryBackend:
     def _have(self, wanted: Wanted, now: float) -> None:
         app, digest = self._apps.get(wanted.app), self.digest(wanted)
         if app is None or app.removed_at is not None:
-            self._put(_App(wanted, digest, now, 0, now))
+            self._put(_App(wanted, digest, now, 0, now, lines=(f"started {wanted.model_id}",)))
         elif app.digest != digest:
             self._put(replace(app, wanted=wanted, digest=digest, old=_ready(app), changed_at=now, waits=True))
 
     def _put(self, app: _App) -> None:
-        name = app.wanted.app
-        self._apps[name] = app
-        self._told[name] = self._seen(app)
+        name, seen = app.wanted.app, self._seen(app)
+        said = f"{seen.state}: {seen.message or 'nothing to say'}"
+        self._apps[name] = app if app.lines[-1] == said else replace(app, lines=(*app.lines, said)[-MOST_LINES:])
+        self._told[name] = seen
         if app.waits or app.removed_at is not None:
             self._moving.add(name)
         else:

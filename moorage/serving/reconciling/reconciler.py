@@ -17,15 +17,18 @@ from datetime import UTC, datetime
 from moorage.errors import ConflictError
 from moorage.serving.backends.contract import Backend, BackendUnreachable, Seen, Wanted
 from moorage.serving.log import Log
+from moorage.serving.model import Model
 from moorage.serving.plan.outage import outage
 from moorage.serving.plan.plan import Plan, difference, plan
 from moorage.serving.plan.policy import Policy
 from moorage.serving.plan.refusal import refusals
 from moorage.serving.plan.sight import Digest, application
 from moorage.serving.reconciling.applying import apply, said
+from moorage.serving.reconciling.failing import failing, with_logs
 from moorage.serving.reconciling.holder import holder_name
 from moorage.serving.reconciling.known_models import KnownModels
 from moorage.serving.reconciling.leadership import LEASE, Leadership
+from moorage.serving.reconciling.retention import Retention
 from moorage.serving.spec.spec import ServingSpec
 from moorage.serving.store.contract import Change, Lease, Store
 
@@ -59,8 +62,10 @@ class Reconciler:
         steady: Callable[[], float] = time.monotonic,
         holder: str | None = None,
         log: Log | None = None,
+        keep_deleted_s: float | None = None,
     ) -> None:
-        """`clock`: Unix seconds. `steady`: seconds that never jump. `holder`: None makes a name that no other has."""
+        """`clock`: Unix seconds. `steady`: seconds that never jump. `holder`: None makes a name that no other has.
+        `keep_deleted_s`: how long a model is kept that is DELETED; None: for ever."""
         self._store = store
         self._backend = backend
         self._policy = policy
@@ -70,6 +75,7 @@ class Reconciler:
         name = holder or holder_name(socket.gethostname(), uuid.uuid4().hex[:8])
         self._leadership = Leadership(store, name, clock, steady, LEASE_S)
         self._models = KnownModels(store)
+        self._retention = Retention(store, keep_deleted_s, clock, steady, self._log)
         self._steps = _Steps(clock, steady)
         self._rest: _Rest | None = None
         self._changed_at: float | None = None
@@ -131,6 +137,7 @@ class Reconciler:
             self._rest = None
             self._steps.forget()
             return TICK_S
+        self._retention.look(lease)
         models = self._models.read()
         seen = self._observe(lease)
         now = self._clock()
@@ -139,7 +146,7 @@ class Reconciler:
         digest = _Digests(self._backend.digest)
         made = plan(models, seen, now, self._policy, digest=digest, stepped_s=self._steps.total_s)
         if made.changes:
-            complete = self._record(made.changes, lease)
+            complete = self._record(self._with_logs(made, models, seen), lease)
             self._steps.forget()
             if not complete:
                 return 0.0  # somebody changed a model meanwhile, so the plan is of yesterday
@@ -149,6 +156,16 @@ class Reconciler:
         if not calm:
             self._changed_at = self._steady()
         return self._wait(made.wake_at)
+
+    def _with_logs(self, made: Plan, models: Sequence[Model], seen: Mapping[str, Seen]) -> Sequence[Change]:
+        """What builds wrote that failed is recorded with their failure, before they are taken away."""
+        failed = failing(models, made.changes, made.wanted, seen)
+        if not failed:
+            return made.changes
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return with_logs(
+            made.changes, failed, self._backend.logs, now, before_each=self._leadership.sure, steady=self._steady
+        )
 
     def _observe(self, lease: Lease) -> Mapping[str, Seen]:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from moorage.serving.spec.argument_types import shown
 from moorage.serving.spec.faults import Fault, SpecFaults, pointer
-from moorage.serving.spec.kwargs import kwarg_faults
+from moorage.serving.spec.kwargs import KwargTable, command_line_faults, kwarg_faults
 from moorage.serving.spec.names import SUFFIX_RULE, valid_suffix
 from moorage.serving.spec.place import Place, Places, look
 from moorage.serving.spec.rules import SpecRules
@@ -140,8 +140,16 @@ class _Reader:
             return {}
         told = {fault.pointer for fault in self.faults}
         # A word that is unclear has its fault already, and is of no type.
-        self.faults += [fault for fault in kwarg_faults(value, self.rules.engine_kwargs) if fault.pointer not in told]
+        table, found = self.rules.engine_kwargs, []
+        for fault in (*kwarg_faults(value, table), *self._unsayable(value, table)):
+            if fault.pointer not in told:
+                told.add(fault.pointer)
+                found.append(fault)
+        self.faults += found
         return value
+
+    def _unsayable(self, kwargs: Mapping[str, Any], table: KwargTable) -> Iterator[Fault]:
+        return command_line_faults(kwargs, table) if self.rules.by_command_line else iter(())
 
     def _ttl(self) -> float | None:
         value = self._given("ttl_s", None)

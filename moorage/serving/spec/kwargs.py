@@ -18,7 +18,15 @@ from moorage.serving.spec.argument_types import ArgumentType, shown, type_of
 from moorage.serving.spec.faults import Fault, pointer
 from moorage.serving.spec.value_ranges import Range, range_of
 
-__all__ = ["FILE", "KwargTable", "kwarg_faults", "load_kwargs", "platform_kwarg_faults", "table_of"]
+__all__ = [
+    "FILE",
+    "KwargTable",
+    "command_line_faults",
+    "kwarg_faults",
+    "load_kwargs",
+    "platform_kwarg_faults",
+    "table_of",
+]
 
 FILE = "references/engine_kwargs.yaml"
 UNSEEN = "nobody has looked yet at what it would allow"
@@ -41,6 +49,14 @@ class KwargTable:
     ranges: Mapping[str, Range] = field(default_factory=lambda: MappingProxyType({}))
     denied: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Name → the reason."""
+    no_flag: frozenset[str] = frozenset()
+    """Arguments that the engine's command line does not have."""
+    only_true: frozenset[str] = frozenset()
+    """Those whose flag says true, and that are false without it."""
+    never_empty: frozenset[str] = frozenset()
+    """Lists that a command line cannot make empty."""
+    never_null: frozenset[str] = frozenset()
+    """Those that are not null without a flag, and that no flag makes so."""
 
 
 def load_kwargs(bundle: Path) -> KwargTable:
@@ -58,12 +74,14 @@ def table_of(data: Mapping[str, Any]) -> KwargTable:
     denied = {name: denied.get(name, UNSEEN) for name in types if name not in data["allowed"]} | denied
     allowed = {name: type_of(types[name]) for name in data["allowed"]}
     ranges = {name: range_of(text) for name, text in data["ranges"].items()}
+    line = data.get("command_line") or {}
     return KwargTable(
         engine=data["engine"],
         types=MappingProxyType({name: type_of(text) for name, text in data["arguments"].items()}),
         allowed=MappingProxyType(allowed),
         ranges=MappingProxyType(ranges),
         denied=MappingProxyType(denied),
+        **{what: frozenset(line.get(what) or ()) for what in ("no_flag", "only_true", "never_empty", "never_null")},
     )
 
 
@@ -96,6 +114,22 @@ def platform_kwarg_faults(kwargs: Mapping[str, Any], table: KwargTable) -> Itera
             yield _unknown(name, place, table, guess=True)
         else:
             yield from _value_faults(name, value, place, table.types[name], table)
+
+
+def command_line_faults(kwargs: Mapping[str, Any], table: KwargTable) -> Iterator[Fault]:
+    """What cannot be said where engines are started by a command line; names that are unknown are passed over."""
+    for name, value in kwargs.items():
+        why = ""
+        if name in table.no_flag:
+            why = f"engine_kwargs.{name} has no flag, and this platform starts engines by a command line"
+        elif name in table.never_empty and value in ([], ()):
+            why = f"engine_kwargs.{name} cannot be empty here: the engine's command line has no word for that"
+        elif name in table.never_null and value is None:
+            why = f"engine_kwargs.{name} cannot be null here: the engine's command line has no word for that"
+        if why:
+            yield Fault(
+                pointer=pointer(("engine_kwargs", name)), detail=why, code="engine_kwarg_no_flag", hint="leave it out"
+            )
 
 
 def _unknown(name: str, place: str, table: KwargTable, *, guess: bool) -> Fault:

@@ -59,7 +59,7 @@ def refresh(root: Path, environ: Mapping[str, str]) -> bool:
 
 
 def engine_arguments(python: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """`{"engine": "vllm 0.32.0", "arguments": {name: type}}` of the engine that `python` has.
+    """`{"engine": "vllm 0.32.0", "arguments": {name: type}, "command_line": {what: [name]}}` of the engine of `python`.
 
     Raises FailedError `engine_arguments_unreadable`.
     """
@@ -91,7 +91,11 @@ def write_reference(root: Path, found: Mapping[str, Any]) -> bool:
     path = root / FILE
     before = path.read_text(encoding="utf-8")
     by_hand = before.partition(GENERATED)[0]
-    values = {"engine": found["engine"], "arguments": dict(sorted(found["arguments"].items()))}
+    values = {
+        "engine": found["engine"],
+        "command_line": found["command_line"],
+        "arguments": dict(sorted(found["arguments"].items())),
+    }
     text = by_hand + GENERATED + yaml.safe_dump(values, sort_keys=False, width=10_000, allow_unicode=True)
     if text != before:
         path.write_text(text, encoding="utf-8")
@@ -104,6 +108,8 @@ def argument_faults(data: Mapping[str, Any], found: Mapping[str, Any]) -> Iterat
     for name in sorted(known.keys() | real.keys()):
         if known.get(name) != real.get(name):
             yield f"{name} is {known.get(name) or 'absent'}, and {real.get(name) or 'absent'} in {found['engine']}"
+    if data.get("command_line") != found["command_line"]:
+        yield f"command_line is {data.get('command_line')}, and {found['command_line']} in {found['engine']}"
 
 
 def reference_faults(data: Mapping[str, Any], installed: str | None) -> Iterator[str]:
@@ -125,6 +131,9 @@ def reference_faults(data: Mapping[str, Any], installed: str | None) -> Iterator
         yield f"{name} is allowed or denied twice"
     for name in sorted(arguments.keys() - set(by_hand)):
         yield f"{name} is neither allowed nor denied: see what it does, and write it down"
+    for name in (name for names in data.get("command_line", {}).values() for name in names):
+        if name not in arguments:
+            yield f"{name} of command_line is no argument of {data['engine']}"
     if installed is not None and installed != data["engine"]:
         yield f"the arguments are those of {data['engine']}, and {installed} is installed"
 

@@ -31,3 +31,5 @@ class SpecRules:
     """Whether the backend serves LoRA adapters."""
     has_autoscaling: bool = True
     """Whether the backend follows the load."""
+    by_command_line: bool = False
+    """Whether the backend starts engines by a command line: what has no flag cannot be said then."""

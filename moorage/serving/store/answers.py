@@ -15,17 +15,19 @@ from moorage.serving.store.ids import sha256_of
 from moorage.serving.store.rows import dump
 from moorage.serving.store.schema import KEPT
 
-__all__ = ["KEPT_S", "forget_old", "keep", "kept_answer"]
+__all__ = ["KEPT_S", "keep", "kept_answer"]
 
 KEPT_S = 24 * 3600
 """How long a key is remembered."""
 
 
-def kept_answer(db: Connection, user_id: str, kept: Kept) -> dict[str, Any] | None:
-    """None: the key is a new one. Raises UsageError `idempotency_key_reused`."""
+def kept_answer(db: Connection, user_id: str, kept: Kept, at: int) -> dict[str, Any] | None:
+    """None: the key is a new one. `at`: the time now, in microseconds. Raises UsageError `idempotency_key_reused`."""
     found = db.execute(
         select(KEPT.c.body_sha256, KEPT.c.answer).where(
-            KEPT.c.user_id == user_id, KEPT.c.key_sha256 == sha256_of(kept.key)
+            KEPT.c.user_id == user_id,
+            KEPT.c.key_sha256 == sha256_of(kept.key),
+            KEPT.c.created_at > at - KEPT_S * 1_000_000,
         )
     ).first()
     if found is None:
@@ -40,16 +42,14 @@ def kept_answer(db: Connection, user_id: str, kept: Kept) -> dict[str, Any] | No
     return answer
 
 
-def forget_old(writing: Writing, at: int) -> None:
-    """`at`: the time now, in microseconds."""
-    writing.db.execute(delete(KEPT).where(KEPT.c.created_at <= at - KEPT_S * 1_000_000))
-
-
 def keep(writing: Writing, user_id: str, kept: Kept, answer: dict[str, Any], at: int) -> None:
+    """In the place of one that is over."""
+    key_sha256 = sha256_of(kept.key)
+    writing.db.execute(delete(KEPT).where(KEPT.c.user_id == user_id, KEPT.c.key_sha256 == key_sha256))
     writing.db.execute(
         insert(KEPT).values(
             user_id=user_id,
-            key_sha256=sha256_of(kept.key),
+            key_sha256=key_sha256,
             body_sha256=kept.body_sha256,
             answer=dump(answer),
             created_at=at,

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from moorage.serving.model import Condition, Event, Model, Progress, Revision, State
+from moorage.serving.model import Condition, Event, FailureLog, Model, Progress, Revision, State
 from moorage.serving.spec.spec import ServingSpec
 
-__all__ = ["Change", "Declared", "Kept", "Lease", "Page", "Store", "Token", "TokenDigest", "User"]
+__all__ = ["Admit", "Change", "Declared", "Kept", "Lease", "Page", "Purged", "Store", "Token", "TokenDigest", "User"]
+
+Admit = Callable[[Sequence[Model]], None]
+"""Told the models of a user that are not DELETED, right before one is made or changed; raises what refuses it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ class Kept:
 class Declared:
     """What a declaration did."""
 
-    model: Model
+    model: Model | None
+    """None: the answer was kept longer than its model."""
     created: bool
     changed: bool
     """Created, or the spec is another one than before."""
@@ -93,10 +97,24 @@ class Change:
     progress: Progress
     events: tuple[tuple[str, dict[str, Any]], ...] = ()
     """(event_type, payload) to add, or to count on when the model's last event is the same."""
+    failure_log: FailureLog | None = None
+    """Of a build that is taken away now; it replaces the one before. None: that stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a purge took away."""
+
+    models: int
+    answers: int
+    """Of idempotency keys."""
+    has_more: bool
+    """There may be more that can go."""
 
 
 class Store(Protocol):
-    """Times come from the caller. A store that cannot be reached or written raises FailedError `store_failed`."""
+    """Times come from the caller. A store that cannot be reached or written raises FailedError `store_failed`, whose
+    message names the store; `data["retry_after_s"]` is there when the fault may pass by itself."""
 
     # users and their tokens
     def create_user(self, user_id: str, now: datetime) -> None:
@@ -128,18 +146,28 @@ class Store(Protocol):
     def token_digests(self) -> tuple[TokenDigest, ...]: ...
 
     # what users declare
-    def kept_answer(self, user_id: str, kept: Kept) -> dict[str, Any] | None:
-        """The answer that is kept under this key of this user; None: nothing is. `declare` looks once more, in its own
-        transaction; this is for answering a repeated request before its body is checked again.
+    def kept_answer(self, user_id: str, kept: Kept, now: datetime) -> dict[str, Any] | None:
+        """The answer that is kept under this key of this user, for a day; None: nothing is. `declare` looks once more,
+        in its own transaction; this is for answering a repeated request before its body is checked again.
 
         Raises UsageError `idempotency_key_reused` when it was kept for another body.
         """
         ...
 
     def declare(
-        self, user_id: str, spec: ServingSpec, now: datetime, *, create_only: bool = False, kept: Kept | None = None
+        self,
+        user_id: str,
+        spec: ServingSpec,
+        now: datetime,
+        *,
+        create_only: bool = False,
+        kept: Kept | None = None,
+        admit: Admit | None = None,
     ) -> Declared:
         """Make the model of (user, suffix), or give it this spec; one transaction with its event and revision.
+
+        `admit` is asked in that transaction: nobody else, of no other process either, adds to what it was told of
+        before this is kept. What it raises comes out, and nothing was done.
 
         Raises ConflictError: `model_exists` (create_only), `model_deleting`, and UsageError `idempotency_key_reused`.
         """
@@ -153,9 +181,10 @@ class Store(Protocol):
         *,
         generation: int,
         event_type: str = "UPDATE_REQUESTED",
+        admit: Admit | None = None,
     ) -> Declared:
-        """Another spec for an existing model. Raises ConflictError `model_deleting`, or `generation_moved` when its
-        generation is not the one given any more."""
+        """Another spec for an existing model; `admit` is asked as `declare` asks it. Raises ConflictError
+        `model_deleting`, or `generation_moved` when its generation is not the one given any more."""
         ...
 
     def delete(self, model_key: str, now: datetime, *, generation: int | None = None, reason: str = "") -> Model:
@@ -163,7 +192,7 @@ class Store(Protocol):
         ...
 
     def model(self, model_key: str) -> Model:
-        """Also when DELETED. Raises NotFoundError."""
+        """Also when DELETED, until it is purged. Raises NotFoundError."""
         ...
 
     def named(self, user_id: str, suffix: str) -> Model | None:
@@ -180,6 +209,10 @@ class Store(Protocol):
 
     def events(self, model_key: str, limit: int, after: int = 0) -> tuple[Event, ...]:
         """Oldest first, those with a larger sequence than `after`."""
+        ...
+
+    def failure_log(self, model_key: str) -> FailureLog | None:
+        """Of the model's build that failed last; None: none did, or the model is DELETED."""
         ...
 
     # what the reconciler does
@@ -202,13 +235,21 @@ class Store(Protocol):
         """Write them in one transaction; how many were not dropped. Raises ConflictError `lease_lost`: none was."""
         ...
 
+    def purge(self, now: datetime, keep_deleted_s: float | None, lease: Lease, name: str) -> Purged:
+        """Take away, for good and in one transaction, some of the models that have been DELETED for so long (None:
+        none), those first that went first, with their events and revisions; and some of the answers that were kept
+        for a day. Raises ConflictError `lease_lost`: nothing was."""
+        ...
+
     # for watchers
     def version(self) -> int:
         """Grows with every change of models, users and tokens."""
         ...
 
     def changed_since(self, version: int, user_id: str | None) -> tuple[int, tuple[Model, ...]]:
-        """The version now, and the models (DELETED ones too) that changed after the one given."""
+        """The version now, and the models (DELETED ones too) that changed after the one given.
+
+        Raises ConflictError `version_forgotten` when some of those were purged: all must be read anew."""
         ...
 
     def close(self) -> None: ...

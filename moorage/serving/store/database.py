@@ -9,12 +9,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from moorage.errors import FailedError
+from moorage.serving.store.passing import may_pass
 from moorage.serving.store.schema import STORE
 
 __all__ = ["Database", "Writing"]
 
+RETRY_AFTER_S = 5
 _COUNTERS = select(STORE.c.version, STORE.c.event).where(STORE.c.id == 1)
 
 
@@ -63,7 +66,7 @@ class Database:
     def write(self) -> Iterator[Writing]:
         """All or nothing of it is kept, and when it is left, it is kept for good. Raises FailedError `store_failed`."""
         if not self._turn.acquire(timeout=self._patience_s):
-            raise self._failed(f"other changes took more than {self._patience_s:g} s")
+            raise self._failed(f"other changes took more than {self._patience_s:g} s", may_pass=True)
         try:
             with self._faults(), self._writes.connect() as db:
                 with db.begin():
@@ -88,16 +91,17 @@ class Database:
             # What is open may be of a file or a server that is gone: the next transaction opens anew.
             self._reads.dispose()
             # The exception's own text holds the statement.
-            raise self._failed(" ".join(str(fault.orig).split())) from fault
+            raise self._failed(" ".join(str(fault.orig).split()), may_pass=may_pass(fault)) from fault
         except SQLAlchemyError as fault:
-            raise self._failed(" ".join(str(fault).split())) from fault
+            raise self._failed(" ".join(str(fault).split()), may_pass=isinstance(fault, PoolTimeout)) from fault
         except OSError as fault:
             self._reads.dispose()
-            raise self._failed(str(fault)) from fault
+            raise self._failed(str(fault), may_pass=False) from fault
 
-    def _failed(self, why: str) -> FailedError:
+    def _failed(self, why: str, *, may_pass: bool) -> FailedError:
         return FailedError(
             f"the store {self._shown} cannot be used: {why}",
             code="store_failed",
             hint="look at the disk's space and the database; whether a change was kept shows when it answers again",
+            data={"retry_after_s": RETRY_AFTER_S} if may_pass else None,
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from moorage.errors import ConflictError, FailedError, UsageError
+from moorage.errors import ConflictError, FailedError, NotFoundError, UsageError
 from moorage.serving.model import Model, State
 from moorage.serving.reasons import Reason
 from moorage.serving.spec.names import dated_name, new_model_key
 from moorage.serving.spec.spec import ServingSpec
-from moorage.serving.store.answers import forget_old, keep, kept_answer
+from moorage.serving.store.answers import keep, kept_answer
 from moorage.serving.store.conditions import accepted, marked_for_deletion
 from moorage.serving.store.contract import Declared, Kept
 from moorage.serving.store.database import Writing
@@ -30,7 +31,7 @@ from moorage.serving.store.rows import (
 )
 from moorage.serving.store.schema import MODELS, REVISIONS
 
-__all__ = ["MOST_REVISIONS", "amend", "declare", "mark_deleted"]
+__all__ = ["MOST_REVISIONS", "Admission", "amend", "declare", "mark_deleted"]
 
 MOST_REVISIONS = 100
 """Of one model; then the oldest go. The one that serves stays."""
@@ -38,18 +39,29 @@ MOST_REVISIONS = 100
 _KEYS_TRIED = 16
 
 
+Admission = Callable[[Writing, str], None]
+"""Asked before a model of a user is made or changed; raises what refuses it."""
+
+
 def declare(
-    writing: Writing, ids: Ids, user_id: str, spec: ServingSpec, now: datetime, *, create_only: bool, kept: Kept | None
+    writing: Writing,
+    ids: Ids,
+    user_id: str,
+    spec: ServingSpec,
+    now: datetime,
+    *,
+    create_only: bool,
+    kept: Kept | None,
+    admission: Admission,
 ) -> Declared:
     at = to_micros(now)
     if kept is not None:
-        forget_old(writing, at)
-        answer = kept_answer(writing.db, user_id, kept)
+        answer = kept_answer(writing.db, user_id, kept, at)
         if answer is not None:
-            model = model_of(find_model(writing.db, answer["model_key"]))
-            return Declared(model=model, created=False, changed=False, answer=answer)
+            return Declared(model=_of_answer(writing, answer), created=False, changed=False, answer=answer)
     row = live_model(writing.db, user_id, spec.model_id)
     if row is None:
+        admission(writing, user_id)
         model, changed = _create(writing, ids, user_id, spec, now), True
     else:
         _demand_not_deleting(row)
@@ -59,6 +71,7 @@ def declare(
                 code="model_exists",
                 hint="leave If-None-Match out to change it",
             )
+        admission(writing, user_id)
         model, changed = _change(writing, row, spec, now, "UPDATE_REQUESTED")
     declared = _declared(model, created=row is None, changed=changed)
     if kept is not None:
@@ -67,13 +80,21 @@ def declare(
 
 
 def amend(
-    writing: Writing, model_key: str, spec: ServingSpec, now: datetime, *, generation: int, event_type: str
+    writing: Writing,
+    model_key: str,
+    spec: ServingSpec,
+    now: datetime,
+    *,
+    generation: int,
+    event_type: str,
+    admission: Admission,
 ) -> Declared:
     row = find_model(writing.db, model_key)
     _demand_not_deleting(row)
     _demand_generation(row, generation)
     if spec.model_id != row.suffix:
         raise UsageError(f"{model_key} is {row.suffix!r} and stays so: not {spec.model_id!r}", code="bad_value")
+    admission(writing, row.user_id)
     model, changed = _change(writing, row, spec, now, event_type)
     return _declared(model, created=False, changed=changed)
 
@@ -100,6 +121,13 @@ def mark_deleted(writing: Writing, model_key: str, now: datetime, *, generation:
     _update(writing, model, last)
     events.flush()
     return model
+
+
+def _of_answer(writing: Writing, answer: dict[str, Any]) -> Model | None:
+    try:
+        return model_of(find_model(writing.db, answer["model_key"]))
+    except NotFoundError:  # it was purged since
+        return None
 
 
 def _create(writing: Writing, ids: Ids, user_id: str, spec: ServingSpec, now: datetime) -> Model:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, select
 
-from moorage.errors import NotFoundError, UsageError
+from moorage.errors import ConflictError, NotFoundError, UsageError
 from moorage.serving.model import Event, Model, Revision, State
 from moorage.serving.store.contract import Page
 from moorage.serving.store.memo import Memo
@@ -21,6 +21,7 @@ __all__ = [
     "find_model",
     "live_model",
     "live_models",
+    "models_of",
     "page_of",
     "revisions_of",
     "version_now",
@@ -31,6 +32,8 @@ _VERSION = select(STORE.c.version).where(STORE.c.id == 1)
 _MODEL = select(MODELS).where(MODELS.c.model_key == bindparam("key"))
 _NAMED = select(MODELS).where(MODELS.c.user_id == bindparam("of"), MODELS.c.suffix == bindparam("name"), NOT_DELETED)
 _LIVE = select(MODELS).where(NOT_DELETED).order_by(MODELS.c.born)
+_LIVE_OF = select(MODELS).where(MODELS.c.user_id == bindparam("of"), NOT_DELETED).order_by(MODELS.c.born)
+_VERSIONS = select(STORE.c.version, STORE.c.purged).where(STORE.c.id == 1)
 _TOKEN = re.compile(r"[0-9]{1,19}")
 
 
@@ -51,6 +54,11 @@ def live_model(db: Connection, user_id: str, suffix: str) -> Row[Any] | None:
 
 def live_models(db: Connection, memo: Memo) -> tuple[Model, ...]:
     return tuple(map(memo, db.execute(_LIVE)))
+
+
+def models_of(db: Connection, memo: Memo, user_id: str) -> tuple[Model, ...]:
+    """All of one user that are not DELETED. `user_id`: one that can be stored."""
+    return tuple(map(memo, db.execute(_LIVE_OF, {"of": user_id})))
 
 
 def page_of(
@@ -96,9 +104,19 @@ def version_now(db: Connection) -> int:
 
 
 def changed_models(db: Connection, memo: Memo, version: int, user_id: str | None) -> tuple[int, tuple[Model, ...]]:
-    """A version that is not reached yet is of another history, from before a backup was put back: all changed since."""
-    now = version_now(db)
-    wanted: list[ColumnElement[bool]] = [MODELS.c.version > (version if 0 <= version <= now else 0)]
+    """A version that is not reached yet is of another history, from before a backup was put back: all changed since.
+
+    Raises ConflictError `version_forgotten`.
+    """
+    now, purged = db.execute(_VERSIONS).one()
+    since = version if 0 <= version <= now else 0
+    if since < purged:
+        raise ConflictError(
+            f"of what changed after version {version} some is not kept any more",
+            code="version_forgotten",
+            hint="read all that is there",
+        )
+    wanted: list[ColumnElement[bool]] = [MODELS.c.version > since]
     if user_id is not None:
         if not storable(user_id):
             return now, ()

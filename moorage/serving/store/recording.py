@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, select, update
 
 from moorage.serving.model import State
+from moorage.serving.store import failures
 from moorage.serving.store.contract import Change
 from moorage.serving.store.database import Writing
 from moorage.serving.store.events import EventLog, LastEvent
@@ -53,12 +54,12 @@ def record(writing: Writing, changes: Sequence[Change], now: datetime) -> int:
 def _record(writing: Writing, changes: Sequence[Change], rows: Mapping[str, Row[Any]], at: int) -> int:
     events = EventLog(writing, at)
     updates = []
-    kept = 0
+    fitting = []
     for change in changes:
         row = rows.get(change.model_key)
         if row is None or not _fits(change, row):
             continue
-        kept += 1
+        fitting.append(change)
         noted = _noted(change)
         if not change.events and all(noted[name] == getattr(row, name) for name in _NOTED):
             continue
@@ -71,7 +72,9 @@ def _record(writing: Writing, changes: Sequence[Change], rows: Mapping[str, Row[
         writing.db.execute(_UPDATE, updates)
         writing.changed = True
     events.flush()
-    return kept
+    failures.keep(writing, {one.model_key: one.failure_log for one in fitting if one.failure_log is not None})
+    failures.forget(writing, [one.model_key for one in fitting if one.state is State.DELETED])
+    return len(fitting)
 
 
 def _fits(change: Change, row: Row[Any]) -> bool:

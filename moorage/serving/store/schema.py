@@ -5,7 +5,9 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
 
 __all__ = [
+    "DELETED",
     "EVENTS",
+    "FAILURES",
     "HEAD",
     "KEPT",
     "LEASES",
@@ -19,13 +21,14 @@ __all__ = [
     "VERSION_TABLE",
 ]
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest migration."""
 VERSION_TABLE = "serving_schema"
 """Where the database says which migration it has."""
 
 NOT_DELETED = text("state <> 'DELETED'")
-"""The condition of the partial indexes: only a query that says the same words uses them."""
+DELETED = text("state = 'DELETED'")
+"""The conditions of the partial indexes: only a query that says the same words uses them."""
 
 METADATA = MetaData()
 _Number = BigInteger().with_variant(Integer, "sqlite")  # there only INTEGER is the row's own number
@@ -37,9 +40,11 @@ STORE = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("version", BigInteger, nullable=False),
     Column("event", BigInteger, nullable=False),
+    Column("purged", BigInteger, nullable=False, server_default="0"),
 )
 """One row: the version that all can see, and the last event's number. Who writes anything locks it first, so what is
-written becomes visible in the order of its numbers."""
+written becomes visible in the order of its numbers. `purged`: some that changed up to this version are not kept any
+more."""
 
 USERS = Table(
     "users",
@@ -87,6 +92,7 @@ MODELS = Table(
     Index("models_model_id", "model_id", unique=True, sqlite_where=NOT_DELETED, postgresql_where=NOT_DELETED),
     Index("models_of_user", "user_id", "born", sqlite_where=NOT_DELETED, postgresql_where=NOT_DELETED),
     Index("models_live", "born", sqlite_where=NOT_DELETED, postgresql_where=NOT_DELETED),
+    Index("models_deleted", "updated_at", sqlite_where=DELETED, postgresql_where=DELETED),
     Index("models_version", "version"),
 )
 """`born`: the store's version that made it. `version`: the one that last changed it."""
@@ -112,6 +118,16 @@ EVENTS = Table(
     Column("payload", Text, nullable=False),
     Index("events_of_model", "model_key", "sequence"),
 )
+
+FAILURES = Table(
+    "failures",
+    METADATA,
+    Column("model_key", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("failed_at", BigInteger, nullable=False),
+    Column("lines", Text, nullable=False),
+)
+"""The last lines of the build of each model that failed last; gone when the model is DELETED."""
 
 LEASES = Table(
     "leases",

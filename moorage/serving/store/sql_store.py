@@ -6,11 +6,22 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from moorage.serving.model import Event, Model, Revision, State
+from moorage.serving.model import Event, FailureLog, Model, Revision, State
 from moorage.serving.spec.spec import ServingSpec
-from moorage.serving.store import accounts, answers, declaring, leases, reading, recording
-from moorage.serving.store.contract import Change, Declared, Kept, Lease, Page, Token, TokenDigest, User
-from moorage.serving.store.database import Database
+from moorage.serving.store import accounts, answers, declaring, failures, leases, purging, reading, recording
+from moorage.serving.store.contract import (
+    Admit,
+    Change,
+    Declared,
+    Kept,
+    Lease,
+    Page,
+    Purged,
+    Token,
+    TokenDigest,
+    User,
+)
+from moorage.serving.store.database import Database, Writing
 from moorage.serving.store.ids import Ids
 from moorage.serving.store.memo import Memo
 from moorage.serving.store.rows import from_micros, model_of, to_micros
@@ -58,15 +69,25 @@ class SqlStore:
         with self._database.read() as db:
             return accounts.digests(db)
 
-    def kept_answer(self, user_id: str, kept: Kept) -> dict[str, Any] | None:
+    def kept_answer(self, user_id: str, kept: Kept, now: datetime) -> dict[str, Any] | None:
         with self._database.read() as db:
-            return answers.kept_answer(db, user_id, kept)
+            return answers.kept_answer(db, user_id, kept, to_micros(now))
 
     def declare(
-        self, user_id: str, spec: ServingSpec, now: datetime, *, create_only: bool = False, kept: Kept | None = None
+        self,
+        user_id: str,
+        spec: ServingSpec,
+        now: datetime,
+        *,
+        create_only: bool = False,
+        kept: Kept | None = None,
+        admit: Admit | None = None,
     ) -> Declared:
+        admission = self._admission(admit)
         with self._database.write() as writing:
-            return declaring.declare(writing, self._ids, user_id, spec, _utc(now), create_only=create_only, kept=kept)
+            return declaring.declare(
+                writing, self._ids, user_id, spec, _utc(now), create_only=create_only, kept=kept, admission=admission
+            )
 
     def amend(
         self,
@@ -76,9 +97,19 @@ class SqlStore:
         *,
         generation: int,
         event_type: str = "UPDATE_REQUESTED",
+        admit: Admit | None = None,
     ) -> Declared:
+        admission = self._admission(admit)
         with self._database.write() as writing:
-            return declaring.amend(writing, model_key, spec, _utc(now), generation=generation, event_type=event_type)
+            return declaring.amend(
+                writing,
+                model_key,
+                spec,
+                _utc(now),
+                generation=generation,
+                event_type=event_type,
+                admission=admission,
+            )
 
     def delete(self, model_key: str, now: datetime, *, generation: int | None = None, reason: str = "") -> Model:
         with self._database.write() as writing:
@@ -105,6 +136,10 @@ class SqlStore:
         with self._database.read() as db:
             return reading.events_of(db, model_key, limit, after)
 
+    def failure_log(self, model_key: str) -> FailureLog | None:
+        with self._database.read() as db:
+            return failures.failure_log(db, model_key)
+
     def take_lease(
         self, name: str, holder: str, now: float, length_s: float, gone: Callable[[str], bool] | None = None
     ) -> Lease | None:
@@ -124,6 +159,11 @@ class SqlStore:
             leases.demand(writing, lease, name)
             return recording.record(writing, changes, now)
 
+    def purge(self, now: datetime, keep_deleted_s: float | None, lease: Lease, name: str) -> Purged:
+        with self._database.write() as writing:
+            leases.demand(writing, lease, name)
+            return purging.purge(writing, to_micros(now), keep_deleted_s)
+
     def version(self) -> int:
         with self._database.read() as db:
             return reading.version_now(db)
@@ -134,6 +174,13 @@ class SqlStore:
 
     def close(self) -> None:
         self._database.close()
+
+    def _admission(self, admit: Admit | None) -> declaring.Admission:
+        def ask(writing: Writing, user_id: str) -> None:
+            if admit is not None:
+                admit(reading.models_of(writing.db, self._memo, user_id))
+
+        return ask
 
 
 def _utc(now: datetime) -> datetime:

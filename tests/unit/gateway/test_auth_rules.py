@@ -23,9 +23,9 @@ def routes() -> list[tuple[str, str, str]]:
         for method, route in by_method.items()
     ]
     source = inspect.getsource(paths.find_route)
-    made = re.findall(r'"(/[a-z_]+/\{[a-z_]+\})"', source)
-    assert {"/docs/{file}", "/complete_trajectory/{uid}"} <= set(made)
-    methods = {"/docs/{file}": "GET"}
+    made = re.findall(r'"(/[a-z_0-9/]+/\{[a-z_]+\})"', source)
+    assert {"/docs/{file}", "/complete_trajectory/{uid}", "/v1/models/{model}"} <= set(made)
+    methods = {"/docs/{file}": "GET", "/v1/models/{model}": "GET"}
     return [*found, *(("made", methods.get(name, "POST"), name) for name in made)]
 
 

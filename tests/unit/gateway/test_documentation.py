@@ -15,7 +15,13 @@ from moorage.gateway.http.faults import Fault
 from moorage.gateway.http.paths import FIXED, SESSION, TRAJECTORY, find_route
 
 DOCUMENT = documentation.document()
-EXAMPLES = {"uuid": "0b5ff0fa-13f1-4b08-a83b-b2d6bbb5ec1b", "trajectory_uid": "t1", "prompt_uid": "p1", "file": "x.js"}
+EXAMPLES = {
+    "uuid": "0b5ff0fa-13f1-4b08-a83b-b2d6bbb5ec1b",
+    "trajectory_uid": "t1",
+    "prompt_uid": "p1",
+    "file": "x.js",
+    "model": "m",
+}
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -32,6 +38,7 @@ def routes() -> Iterator[tuple[str, str]]:
         for version in ("", "v1/"):
             yield from ((method, f"/{{trajectory_uid}}/{{prompt_uid}}/{version}{rest}") for method in methods)
     yield "GET", "/docs/{file}"
+    yield "GET", "/v1/models/{model}"
     yield "POST", "/complete_trajectory/{trajectory_uid}"
 
 

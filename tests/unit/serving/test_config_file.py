@@ -8,7 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorage.cli.parser import positive_duration_s
+from moorage.cli.platform_flags import FLAGS
 from moorage.errors import UsageError
+from moorage.launch.platforms import PLATFORMS
+from moorage.launch.platforms.options import OPTIONS
 from moorage.serving.config_file import KEYS, read_config
 from moorage.serving.settings import Config, Settings
 
@@ -23,6 +27,7 @@ serving:
   deadline_s: 60
   attempts: 2
   drain_s: 0.5
+  keep_deleted_s: 3600
   ray: {address: "http://127.0.0.1:8265", num_cpus: 4, proxy_port: 8001}
   launch: {platform: local-docker}
   quotas: {models: 3, gpus: 8, requests_per_minute: 60, tokens_per_minute: null, concurrent_requests: 4}
@@ -43,7 +48,9 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         8,
         4,
     )
-    assert (config.deadline_s, config.attempts, config.drain_s) == (60, 2, 0.5)
+    assert (config.deadline_s, config.attempts, config.drain_s, config.keep_deleted_s) == (60, 2, 0.5, 3600)
+    assert read(tmp_path, "serving: {keep_deleted_s: null}").keep_deleted_s is None
+    assert Config().keep_deleted_s == 30 * 24 * 3600
     assert (config.ray.address, config.ray.num_cpus, config.ray.proxy_port) == ("http://127.0.0.1:8265", 4, 8001)
     assert config.launch.platform == "local-docker"
     assert (config.quotas.models, config.quotas.gpus, config.quotas.tokens_per_minute) == (3, 8, None)
@@ -65,6 +72,7 @@ def test_nothing_is_the_defaults(tmp_path: Path, text: str) -> None:
         ("auth: maybe", "/auth", 1),
         ("auth: none\nauth: none\n", "/auth", 2),
         ("serving: {limits: {replicas: 0}}", "/serving/limits/replicas", 1),
+        ("serving: {keep_deleted_s: 0}", "/serving/keep_deleted_s", 1),
         ("serving: {limits: {replicas: true}}", "/serving/limits/replicas", 1),
         ("serving: {limits: {replicas: '2'}}", "/serving/limits/replicas", 1),
         ("serving: {llm: {accelerator: tpu}}", "/serving/llm/accelerator", 1),
@@ -96,6 +104,43 @@ def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         read(tmp_path, "auth: x\nserving: {attempts: 0, bogus: 1}\n")
     assert caught.value.data is not None
     assert [one["pointer"] for one in caught.value.data["faults"]] == ["/auth", "/serving/attempts", "/serving/bogus"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "said"),
+    [
+        ("{options: {namespace: a}}", "namespace is no option of local-process: it has no options"),
+        ("{platform: kubernetes, options: {name_space: a}}", "options are access, as_job, context, image_pull_key_env"),
+        ("{platform: kubernetes, options: {partition: a}}", "partition is no option of kubernetes"),
+        ("{platform: kubernetes, options: {as_job: 'yes'}}", "as_job 'yes' is not true or false"),
+        ("{platform: kubernetes, options: {namespace: 7}}", "namespace 7 is not text"),
+        ("{platform: slurm, options: {cpus: '8'}}", "cpus '8' is not a whole number"),
+        ("{platform: lepton, options: {scale_to_zero: 0}}", "scale_to_zero 0 is not a number of seconds"),
+        ("{options: {a: 1}, platform: slurm}", "a is no option of slurm"),
+        ("{platform: slurm, options: {? [a] : 1}}", "serving.launch.options"),
+    ],
+)
+def test_options_are_those_of_the_platform(tmp_path: Path, launch: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, f"serving:\n  launch: {launch}")
+    assert (caught.value.code, caught.value.exit_status) == ("bad_config", 2)
+    assert said in caught.value.message
+    assert "line 2: " in caught.value.message
+
+
+def test_good_options_are_taken(tmp_path: Path) -> None:
+    text = "serving: {launch: {platform: lepton, options: {token_env: T, replicas: 2, scale_to_zero: 60.5}}}"
+    assert read(tmp_path, text).launch.options == {"token_env": "T", "replicas": 2, "scale_to_zero": 60.5}
+    assert read(tmp_path, "serving: {launch: {platform: moon, options: {a: 1}}}").launch.platform == "moon"
+
+
+def test_the_options_are_the_flags_of_a_start() -> None:
+    kinds = {positive_duration_s: float}
+    flags = [(one.flag.removeprefix("--").replace("-", "_"), one) for one in FLAGS]
+    assert {
+        platform: {name: kinds.get(one.kind, one.kind) for name, one in flags if platform in one.platforms}
+        for platform in PLATFORMS
+    } == OPTIONS
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def _list() -> dict[str, Any]:
         name="list_models",
         tag="models",
         replies={200: reply},
-        faults=(400, 403),
+        faults=(400, 403, 503),
         parameters=(LIMIT, PAGE_TOKEN, state, WATCH, AFTER, LAST_EVENT_ID),
     )
 
@@ -75,7 +75,7 @@ def _detail() -> dict[str, Any]:
         name="get_model",
         tag="models",
         replies={200: reply},
-        faults=(400, 403, 404),
+        faults=(400, 403, 404, 503),
         parameters=(KEY, WATCH, AFTER, LAST_EVENT_ID),
     )
 

@@ -134,7 +134,7 @@ def _history() -> dict[str, Any]:
         "EventPage": whole({"items": listed(_ref("Event")), "next_page_token": nullable(TEXT)}),
         "Revision": whole(revision),
         "RevisionList": whole({"items": listed(_ref("Revision"))}),
-        "Logs": whole({"app_name": TEXT, "lines": listed(TEXT)}),
+        "Logs": whole({"app_name": TEXT, "lines": listed(TEXT), "failed_at": nullable(WHEN)}),
     }
 
 
@@ -179,7 +179,9 @@ def _rest() -> dict[str, Any]:
         "state": _ref("State"),
         "ready": FLAG,
         "retry_after_s": WHOLE,
-        "endpoints": listed(whole({"base_url": TEXT, "model": TEXT, "adapters": listed(TEXT)})),
+        "endpoints": listed(
+            whole({"base_url": TEXT, "model": TEXT, "adapters": listed(TEXT), "key_env": nullable(TEXT)})
+        ),
     }
     limits = {name: nullable(WHOLE) for name in ("requests_per_minute", "tokens_per_minute", "concurrent_requests")}
     return {

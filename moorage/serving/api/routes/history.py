@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -14,13 +16,14 @@ from moorage.serving.api.problems import Problem
 from moorage.serving.api.queries import Asked, if_match
 from moorage.serving.api.replies import json_reply
 from moorage.serving.api.routes.models import MODEL
-from moorage.serving.api.views import event_view, revision_view
+from moorage.serving.api.views import event_view, revision_view, rfc3339
+from moorage.serving.replica_lines import LONGEST_LINE, last_of_each
+from moorage.serving.spec.argument_types import shown
+from moorage.serving.spec.faults import Fault, SpecFaults, pointer
 
 __all__ = ["MOST_LINES", "add_routes"]
 
 MOST_LINES = 10_000
-LONGEST_LINE = 4096
-"""Characters; longer ones are cut."""
 
 
 def add_routes(app: FastAPI) -> None:
@@ -50,12 +53,7 @@ def revisions(request: Request, model: OwnModel) -> Response:
 def rollback(request: Request, model: OwnModel, content: OwnBody) -> Response:
     """A new generation with the spec of an older one."""
     document = document_of(request, content, may_be_empty=True)
-    unknown = sorted(set(document) - {"generation"})
-    generation = document.get("generation")
-    if unknown:
-        raise _wrong(f"/{unknown[0]}", "unknown field", "unknown_field")
-    if generation is not None and (type(generation) is not int or generation < 1):
-        raise _wrong("/generation", "a whole number of at least 1", "wrong_type")
+    generation = _generation(document)
     dry_run = Asked(request).flag("dryRun")
     outcome = parts_of(request).declaring.roll_back(model, generation, if_match(request), dry_run=dry_run)
     headers = {"ETag": outcome.etag} if outcome.etag is not None else {}
@@ -63,7 +61,10 @@ def rollback(request: Request, model: OwnModel, content: OwnBody) -> Response:
 
 
 def logs(request: Request, model: OwnModel) -> Response:
-    """The last lines of every replica of one revision: the newest, unless `generation` says another."""
+    """The last lines of every replica of one revision: the newest, unless `generation` says another.
+
+    Of a build that failed and was taken away what it wrote last is kept, as long as none of the model fails after it.
+    """
     asked, parts = Asked(request), parts_of(request)
     lines = asked.whole("lines", 1, MOST_LINES) or 100
     generation = asked.whole("generation", 1, 2**62)
@@ -78,9 +79,24 @@ def logs(request: Request, model: OwnModel) -> Response:
         told = [line[:LONGEST_LINE] for line in islice(parts.backend.logs(app, lines), 64 * MOST_LINES)]
     except NotFoundError:
         told = []
-    return json_reply({"app_name": app, "lines": told})
+    failed = parts.store.failure_log(model.model_key) if not told else None
+    if failed is None or failed.app != app:
+        return json_reply({"app_name": app, "lines": told, "failed_at": None})
+    told = last_of_each(failed.lines, lines)
+    return json_reply({"app_name": app, "lines": told, "failed_at": rfc3339(failed.failed_at)})
 
 
-def _wrong(pointer: str, detail: str, code: str) -> Problem:
-    fault = {"pointer": pointer, "detail": detail, "code": code}
-    return Problem(400, f"{pointer}: {detail}", code=code, errors=[fault])
+def _generation(document: Mapping[str, Any]) -> int | None:
+    """The only field there is; None: it is not given. Raises SpecFaults."""
+    unknown = [name for name in document if name != "generation"]
+    faults = [_fault(name, f"there is no field {shown(name)}", "unknown_field") for name in unknown]
+    generation = document.get("generation")
+    if generation is not None and (type(generation) is not int or generation < 1):
+        faults.append(_fault("generation", "generation must be a whole number of at least 1", "wrong_type"))
+    if faults:
+        raise SpecFaults(faults)
+    return generation
+
+
+def _fault(name: str, detail: str, code: str) -> Fault:
+    return Fault(pointer=pointer((name,)), detail=detail, code=code)

@@ -50,11 +50,11 @@ def create(request: Request, caller: Declarer, content: DeclarersBody) -> Respon
     declaring, dry_run = parts_of(request).declaring, Asked(request).flag("dryRun")
     create_only = is_create_only(request)
     key = idempotency_key(request)
+    kept = None if key is None else Kept(key=key, body_sha256=_digest(content))
+    outcome = declaring.kept(caller.user_id, kept)
     if dry_run:
         document = document_of(request, content)
         return _told(declaring.would_declare(caller.user_id, document, create_only=create_only))
-    kept = None if key is None else Kept(key=key, body_sha256=_digest(content))
-    outcome = declaring.kept(caller.user_id, kept)
     if outcome is None:
         document = document_of(request, content)
         outcome = declaring.declare(caller.user_id, document, create_only=create_only, kept=kept)
@@ -66,6 +66,7 @@ def list_models(request: Request, caller: UserOrAdmin) -> Response:
     asked, parts = Asked(request), parts_of(request)
     state = asked.text("state", "|".join(one.value for one in State))
     if asked.watch():
+        asked.refuse("state", "limit", "page_token", because="a watch tells of all models, without pages")
         return watch_models(parts, caller, None, _last_event_id(request, asked))
     limit, token = asked.limit(), asked.page_token()
     base_url = parts.settings.openai_base_url

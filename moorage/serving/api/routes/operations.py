@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from moorage import __version__
 from moorage.errors import MoorageError
@@ -30,8 +29,8 @@ def add_routes(app: FastAPI) -> None:
     app.add_api_route(ENDPOINTS, endpoints, methods=["GET"])
 
 
-def health(request: Request) -> Response:
-    """Whether requests are answered: the store was there a moment ago."""
+async def health(request: Request) -> Response:
+    """Whether requests are answered: the store was there a moment ago. Waits for no thread."""
     parts = parts_of(request)
     fine = parts.changes.is_answering
     data = {"status": "ok" if fine else "store_failed", "version": __version__, "backend": parts.backend.name}
@@ -59,10 +58,10 @@ async def endpoints(request: Request, _: EndpointsReader) -> Response:
     asked, parts = Asked(request), parts_of(request)
     known = asked.whole("version", -1, LARGEST)
     wait_s = asked.wait_s(LONGEST_WAIT_S)
-    version, content = await run_in_threadpool(parts.endpoints.document)
+    version, content = await parts.feed_readers.run(parts.endpoints.document)
     if known == version and wait_s:
         await parts.changes.beyond(version, wait_s)
-        version, content = await run_in_threadpool(parts.endpoints.document)
+        version, content = await parts.feed_readers.run(parts.endpoints.document)
     headers = {"Cache-Control": "no-store"}
     if known == version:
         return Response(status_code=304, headers=headers)

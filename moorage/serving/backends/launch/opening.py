@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 
+from moorage.catalog.bundle import bundle_root
 from moorage.launch.plane import Plane
 from moorage.launch.platforms import require_platform
 from moorage.launch.platforms.base import Report
@@ -13,6 +14,7 @@ from moorage.serving.backends.launch.backend import LaunchBackend
 from moorage.serving.backends.launch.looking import labels_of
 from moorage.serving.backends.launch.starting import Terms
 from moorage.serving.settings import Settings
+from moorage.serving.spec.kwargs import load_kwargs
 
 __all__ = ["end_launched", "open_launch_backend", "scope_of"]
 
@@ -35,6 +37,7 @@ def open_launch_backend(
             engine_kwargs=llm.engine_kwargs,
             gpu_ids=settings.config.launch.gpus,
             options=settings.config.launch.options,
+            only_true=load_kwargs(bundle_root(environ)).only_true,
         ),
         scope=scope_of(settings.db),
         drain_s=settings.config.drain_s,

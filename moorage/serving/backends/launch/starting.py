@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from moorage.catalog.command import TENSOR_PARALLEL_VARIABLE
 from moorage.catalog.model_path import HF_PREFIX
 from moorage.launch.plan import StartRequest
 from moorage.serving.backends.contract import Wanted
@@ -23,6 +24,7 @@ NAMESPACE = uuid.UUID("6f8d3d5e-3a4c-5b0e-9a53-5d6f2c1f7e11")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 USUAL_RANK = 16
+TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
 LARGEST_ADAPTER_CONFIG_BYTES = 1 << 20
 
 
@@ -39,6 +41,8 @@ class Terms:
     """The GPUs to hand out, each to one replica; None: the platform hands them out."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The platform's own flags, by name with underscores."""
+    only_true: frozenset[str] = frozenset()
+    """Engine arguments that are false without a flag, and have none for that."""
 
 
 def told_digest(wanted: Wanted, terms: Terms) -> str:
@@ -77,7 +81,8 @@ def start_request(wanted: Wanted, terms: Terms, *, scope: str, slot: int, gpus: 
     """The start of the replica in a slot. `gpus`: the ids that it gets, when they are handed out here."""
     spec = wanted.spec
     kwargs = _kwargs(wanted, terms)
-    words = command_words(kwargs)
+    workers = kwargs.pop(TENSOR, None)
+    words = command_words(kwargs, terms.only_true)
     if spec.lora:
         rank = () if "max_lora_rank" in kwargs else (f"--max-lora-rank={_rank(spec.lora)}",)
         words = ("--enable-lora", *rank, *words)
@@ -94,7 +99,10 @@ def start_request(wanted: Wanted, terms: Terms, *, scope: str, slot: int, gpus: 
         extra_arguments=words,
         options=terms.options,
         served_name=wanted.model_id,
-        env={"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if spec.lora else {},
+        env={
+            **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if spec.lora else {}),
+            **({} if workers is None else {TENSOR_PARALLEL_VARIABLE: str(workers)}),
+        },
         labels={
             "scope": scope,
             "app": wanted.app,
@@ -107,7 +115,19 @@ def start_request(wanted: Wanted, terms: Terms, *, scope: str, slot: int, gpus: 
 
 
 def _kwargs(wanted: Wanted, terms: Terms) -> dict[str, Any]:
-    return {**terms.engine_kwargs, **wanted.spec.engine_kwargs}
+    """The user's over the platform's. On GPUs workers are as many as were declared, since those were counted; a replica
+    on CPUs is one worker, unless its user says otherwise."""
+    spec = wanted.spec
+    if terms.accelerator == "cpu":
+        defaults = {name: value for name, value in terms.engine_kwargs.items() if name != TENSOR}
+        return {**defaults, **spec.engine_kwargs}
+    kwargs = {**terms.engine_kwargs, **spec.engine_kwargs}
+    stages = kwargs.get(PIPELINE) or 1
+    if not isinstance(stages, int) or stages < 1 or spec.gpus_per_replica % stages:
+        stages = 1
+        kwargs.pop(PIPELINE, None)
+    kwargs.pop(TENSOR, None)  # as many as there are GPUs, unless stages take some of them
+    return {**kwargs, TENSOR: spec.gpus_per_replica // stages} if stages > 1 else kwargs
 
 
 def _mounts(wanted: Wanted, terms: Terms) -> tuple[str, ...]:

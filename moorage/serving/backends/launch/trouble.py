@@ -16,6 +16,7 @@ __all__ = ["Trouble", "after", "last_words", "no_room"]
 HOLD_S = 300.0
 """After so long without a failure the next one counts as the first."""
 NO_ROOM = frozenset({"no_capacity", "ports_exhausted"})
+LONGEST_WHY = 300
 TAKEN_PORT = "address already in use"
 _CAUSE = re.compile(r"\b[A-Za-z_.]*(?:Error|Exception)\b: \S")
 _WRAPPER = "Engine core initialization failed"
@@ -37,7 +38,7 @@ class Trouble:
     refused: bool = False
     """An engine that runs will not have the adapters: waiting does not help."""
     tail: tuple[str, ...] = ()
-    """The last lines of the replica that ended last, each with its name in front."""
+    """The last lines of the replica that ended last, each with its name in front, and that it ended."""
 
     @property
     def not_before(self) -> float:
@@ -62,7 +63,7 @@ def after(before: Trouble | None, done: Done, now: float) -> Trouble | None:
             reason=Reason.NO_CAPACITY if done.fault.code in NO_ROOM else Reason.DEPLOY_FAILED,
             passing=done.fault.retryable or done.fault.code in NO_ROOM or done.deed is Deed.END,
             refused=done.deed is Deed.ADAPT,
-            tail=_named(name, tail) or (before.tail if before is not None else ()),
+            tail=_ended(name, tail, done.fault.message) or (before.tail if before is not None else ()),
         )
     words = last_words(done.tail)
     return Trouble(
@@ -70,7 +71,7 @@ def after(before: Trouble | None, done: Done, now: float) -> Trouble | None:
         failures=failures,
         message=f"{name} ended ({done.detail})" + (f": {words}" if words else ""),
         passing=any(TAKEN_PORT in line.lower() for line in done.tail),
-        tail=_named(name, done.tail),
+        tail=_ended(name, done.tail, done.detail),
     )
 
 
@@ -91,5 +92,9 @@ def _with_hint(fault: MoorageError) -> str:
     return f"{fault.message}; {fault.hint}" if fault.hint else fault.message
 
 
-def _named(name: str, lines: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"[{name}, ended] {line}" for line in lines)
+def _ended(name: str, lines: Sequence[str], why: str) -> tuple[str, ...]:
+    """The lines as they were shown while it lived, so that nobody who follows them is told them twice."""
+    if not lines:
+        return ()
+    first = next(iter(why.splitlines()), "")
+    return (*(f"[{name}] {line}" for line in lines), f"[{name}] -- it ended: {first[:LONGEST_WHY]} --")

@@ -16,7 +16,7 @@ from moorage.serving.backends.contract import Wanted
 from moorage.serving.backends.ray_serve.platform import RayPlatform
 from moorage.serving.spec.spec import ServingSpec
 
-__all__ = ["INGRESS", "digest_of", "model_deployment", "render", "rescaled", "route_of"]
+__all__ = ["IMPORT_PATH", "INGRESS", "digest_of", "model_deployment", "render", "rescaled", "route_of"]
 
 IMPORT_PATH = "ray.serve.llm:build_openai_app"
 INGRESS = "OpenAiIngress"

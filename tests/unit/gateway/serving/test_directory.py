@@ -92,6 +92,23 @@ def test_an_endpoint_that_is_no_url_spoils_no_other() -> None:
     assert refusal(directory, "alice/s").code == "model_not_ready"
 
 
+def test_a_key_is_named_by_the_feed_and_must_be_there() -> None:
+    keyed = {"base_url": HERE, "model": "m", "key_env": "KEY"}
+    feed = feed_of(fed("q", ready=True, endpoints=[keyed]), fed("r", THERE))
+    with_key = Directory(feed, environ={"KEY": "k1"})
+    assert [endpoint.api_key_env for endpoint, _ in with_key.followed()] == ["KEY", None]
+    assert with_key.why("alice/q") is None
+    without = Directory(feed)
+    assert [endpoint.base_url for endpoint, _ in without.followed()] == [THERE]
+    assert without.wrong == [f"alice-202601061235-q: KEY is not set, and {HERE} needs it"]
+    fault = refusal(without, "alice/q")
+    assert (fault.code, fault.http_status) == ("model_not_ready", 503)
+    assert "KEY, the variable of its endpoint's key, is not set where the gateway runs" in fault.message
+    assert HERE not in fault.message
+    assert without.why("alice/r") is None
+    assert Directory(feed, with_key, environ={"KEY": "k1"}).followed() == with_key.followed()
+
+
 def test_one_place_of_two_models_has_the_names_of_both() -> None:
     directory = Directory(feed_of(fed("q", HERE), fed("r", "http://127.0.0.1:9001")))
     assert len(directory.followed()) == 1

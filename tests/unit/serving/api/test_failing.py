@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from moorage.errors import FailedError
+from moorage.serving.api import changes
 from moorage.serving.api.app import create_app
 from moorage.serving.api.door import Door
 from moorage.serving.api.parts import Parts
@@ -183,6 +184,20 @@ def test_health_tells_when_the_store_does_not_answer(client: TestClient, parts: 
             pass
     finally:
         parts.changes.close()
+
+
+def test_where_too_many_wait_already_the_next_is_told_so(
+    client: TestClient, alice: dict[str, str], log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = client.post(MODELS, json={"model_id": "m", "model_source": "a/b"}, headers=alice).json()
+    version = client.get("/api/v2/serve/endpoints", headers=ADMIN).json()["version"]
+    monkeypatch.setattr(changes, "MOST_WAITING", 0)
+    poll = f"/api/v2/serve/endpoints?version={version}&wait_s=1"
+    for path, who in ((MODELS + "?watch=1", alice), (f"{MODELS}/{made['model_key']}?watch=1", alice), (poll, ADMIN)):
+        reply = client.get(path, headers=who)
+        assert (reply.status_code, reply.headers["content-type"]) == (503, "application/problem+json")
+        assert (reply.json()["code"], reply.headers["retry-after"]) == ("too_many_waiting", "5")
+    assert log.getvalue() == "", "nothing went wrong"
 
 
 def test_of_many_events_the_first_and_the_newest_are_shown(

@@ -13,7 +13,7 @@ from itertools import count
 from moorage.errors import ConflictError, NotFoundError
 from moorage.serving.model import Event, Model, Progress, Revision, State
 from moorage.serving.spec.spec import ServingSpec
-from moorage.serving.store.contract import Change, Declared, Lease
+from moorage.serving.store.contract import Change, Declared, Lease, Purged
 
 __all__ = ["DoubleStore"]
 
@@ -28,6 +28,7 @@ class DoubleStore:
         self._events: dict[str, list[Event]] = {}
         self._leases: dict[str, Lease] = {}
         self._version = 0
+        self._purged = 0
         self._keys = count()
         self._sequence = count(1)
 
@@ -112,10 +113,29 @@ class DoubleStore:
             raise ConflictError("somebody else acts", code="lease_lost")
         return sum(self._note(change, now) for change in changes)
 
+    def purge(self, now: datetime, keep_deleted_s: float | None, lease: Lease, name: str) -> Purged:
+        held = self._leases.get(name)
+        if held is None or (held.holder, held.fence) != (lease.holder, lease.fence):
+            raise ConflictError("somebody else acts", code="lease_lost")
+        old = [
+            key
+            for key, one in self._models.items()
+            if keep_deleted_s is not None
+            and one.state is State.DELETED
+            and (now - one.updated_at).total_seconds() >= keep_deleted_s
+        ]
+        for key in old[:2]:
+            self._purged = max(self._purged, self._changed[key])
+            for rows in (self._models, self._changed, self._revisions, self._events):
+                rows.pop(key, None)
+        return Purged(models=len(old[:2]), answers=0, has_more=len(old) > 2)
+
     def version(self) -> int:
         return self._version
 
     def changed_since(self, version: int, user_id: str | None) -> tuple[int, tuple[Model, ...]]:
+        if version < self._purged:
+            raise ConflictError("some are gone", code="version_forgotten")
         return self._version, tuple(self._models[key] for key, at in self._changed.items() if at > version)
 
     def close(self) -> None: ...
@@ -136,6 +156,7 @@ class DoubleStore:
                 error_summary=change.error_summary,
                 conditions=change.conditions,
                 progress=progress,
+                updated_at=now,
             )
         )
         return True

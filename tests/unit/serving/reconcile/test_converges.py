@@ -195,6 +195,6 @@ def check(world: World) -> None:
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(story=STORIES)
-def test_what_runs_becomes_what_is_declared(story: list[tuple[Any, ...]]) -> None:
-    tell(World(DoubleStore()), story)  # type: ignore[arg-type]
+@given(story=STORIES, keep_deleted_s=st.sampled_from([None, 1.0, 30.0]))
+def test_what_runs_becomes_what_is_declared(story: list[tuple[Any, ...]], keep_deleted_s: float | None) -> None:
+    tell(World(DoubleStore(), keep_deleted_s=keep_deleted_s), story)  # type: ignore[arg-type]

@@ -30,9 +30,10 @@ class Crash(BaseException):
 
 
 class World:
-    def __init__(self, store: Store, policy: Policy = POLICY) -> None:
+    def __init__(self, store: Store, policy: Policy = POLICY, *, keep_deleted_s: float | None = None) -> None:
         self.store = store
         self.policy = policy
+        self.keep_deleted_s = keep_deleted_s
         self.cluster = Cluster()
         self.cluster.before_apply = self.judge
         self.wall = START
@@ -165,6 +166,7 @@ class World:
             steady=lambda: self.steady,
             holder=f"r{self._made}",
             log=Log(self.log),
+            keep_deleted_s=self.keep_deleted_s,
         )
 
     def _at(self, call: str) -> None:
@@ -189,7 +191,7 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
-        if name not in ("observe", "apply", "record", "take_lease", "live", "changed_since"):
+        if name not in ("observe", "apply", "record", "take_lease", "live", "changed_since", "purge"):
             return found
 
         def call(*values: Any) -> Any:

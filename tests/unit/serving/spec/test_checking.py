@@ -257,6 +257,25 @@ def test_a_backend_that_follows_no_load_has_no_autoscaling(rules: SpecRules) -> 
     assert told(faults_of(document, without)) == {("/autoscaling", "backend_has_no_autoscaling", 400)}
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "code"),
+    [
+        ({"ignore_patterns": []}, "engine_kwarg_no_flag"),
+        ({"mm_processor_cache_type": None}, "engine_kwarg_no_flag"),
+        ({"enable_mm_processor_stats": True}, "engine_kwarg_denied"),  # told once
+        ({"lora_dtype": 7}, "wrong_type"),
+    ],
+)
+def test_what_a_command_line_cannot_say_is_told(rules: SpecRules, kwargs: dict[str, object], code: str) -> None:
+    by_words = rules_of(rules.root, by_command_line=True)
+    (name,) = kwargs
+    assert told(faults_of({**LEAST, "engine_kwargs": kwargs}, by_words)) == {(f"/engine_kwargs/{name}", code, 400)}
+    if code == "engine_kwarg_no_flag":
+        assert check({**LEAST, "engine_kwargs": kwargs}, rules).engine_kwargs == kwargs
+    sayable = {"disable_log_stats": False, "ignore_patterns": ["a"]}
+    assert check({**LEAST, "engine_kwargs": sayable}, by_words).engine_kwargs == sayable
+
+
 def test_a_body_full_of_faults_has_an_answer_of_bounded_size(rules: SpecRules) -> None:
     fault = faults_of({f"k{number}": number for number in range(5000)}, rules)
     assert len(fault.faults) == MOST_FAULTS

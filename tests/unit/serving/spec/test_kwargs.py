@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from moorage.catalog.bundle import read_yaml
 from moorage.errors import FailedError
 from moorage.serving.spec import kwargs_reference
 from moorage.serving.spec.argument_types import shown, type_of
-from moorage.serving.spec.engine_arguments import type_text
+from moorage.serving.spec.engine_arguments import command_line, type_text
 from moorage.serving.spec.kwargs import FILE, kwarg_faults, platform_kwarg_faults, table_of
 from moorage.serving.spec.kwargs_reference import (
     GENERATED,
@@ -185,9 +186,7 @@ def test_another_engine_is_noticed_without_starting_it(tmp_path: Path, monkeypat
     [fault] = bundle_faults(bundle, environ, check=True)
     assert "vllm 9.9.9 is installed" in fault.message
 
-    monkeypatch.setattr(
-        kwargs_reference, "engine_arguments", lambda *_: {"engine": "vllm 9.9.9", "arguments": TABLE["arguments"]}
-    )
+    monkeypatch.setattr(kwargs_reference, "engine_arguments", lambda *_: {**TABLE, "engine": "vllm 9.9.9"})
     assert refresh(bundle, environ) is True
     assert refresh(bundle, environ) is False
     assert bundle_faults(bundle, environ, check=True) == []
@@ -238,3 +237,32 @@ def test_how_hints_are_told() -> None:
     assert {hint: type_text(hint) for hint in told} == told
     for text in told.values():
         type_of(text)
+
+
+def test_what_a_parsers_flags_cannot_say_is_found() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--both", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--only-true", action="store_true")
+    parser.add_argument("--only-false", action="store_false")
+    parser.add_argument("--always-true", action="store_true", default=True)
+    parser.add_argument("--some", nargs="+", default=["a"])
+    parser.add_argument("--none", nargs="+", default=[])
+    parser.add_argument("--word", default="x")
+    parser.add_argument("--perhaps", default=None)
+    parser.add_argument("--hidden", default=argparse.SUPPRESS)
+    parser.add_argument("--other", dest="another_name")
+    types = dict.fromkeys(("both", "only_true", "only_false", "always_true"), "bool")
+    types |= dict.fromkeys(("some", "none"), "list[str]")
+    types |= dict.fromkeys(("word", "perhaps", "hidden", "another_name", "not_there"), "str | None")
+    assert command_line(types, parser._actions) == {
+        "no_flag": ["always_true", "another_name", "not_there", "only_false"],
+        "only_true": ["only_true"],
+        "never_empty": ["some"],
+        "never_null": ["word"],
+    }
+
+
+def test_names_of_the_command_line_are_arguments() -> None:
+    data = {**TABLE, "command_line": {"no_flag": ["no_such_argument"]}}
+    assert [*reference_faults(data, None)] == [f"no_such_argument of command_line is no argument of {TABLE['engine']}"]
+    assert real_table().only_true >= {"disable_log_stats", "aggregate_engine_logging"}

@@ -26,3 +26,10 @@ from moorage.serving.backends.launch.arguments import command_words
 )
 def test_each_kind_of_value(kwargs, words):
     assert command_words(kwargs) == words
+
+
+def test_a_flag_that_only_says_true_is_left_away_for_false():
+    """vLLM has no `--no-disable-log-stats`: it is false without a flag."""
+    told = {"disable_log_stats": False, "enforce_eager": False}
+    assert command_words(told, {"disable_log_stats"}) == ("--no-enforce-eager",)
+    assert command_words({"disable_log_stats": True}, {"disable_log_stats"}) == ("--disable-log-stats",)

@@ -14,6 +14,7 @@ from moorage.launch.plane import Plane
 from moorage.serving.backends.contract import Wanted
 from moorage.serving.backends.launch.starting import Terms, job_id_of, start_digest, start_request, told_digest
 from moorage.serving.spec.spec import Adapter, ServingSpec
+from tests.unit.serving.spec.platform_root import real_table
 
 SPEC = ServingSpec(model_id="m", model_source="/private/hf/m", gpus_per_replica=2, engine_kwargs={"max_model_len": 64})
 
@@ -43,6 +44,45 @@ def test_the_dated_name_is_served_and_the_label_says_whose_it_is(plan):
 def test_a_cpu_platform_gives_no_gpu(plan):
     made = plan(start_request(wanted(), Terms(accelerator="cpu"), scope="s", slot=0))
     assert (made.gpus, made.env["MOORAGE_TENSOR_PARALLEL"]) == ("none", "1")
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "kwargs", "defaults", "workers"),
+    [
+        ("gpu", {}, {}, None),  # as many as GPUs, which the command says by itself
+        ("gpu", {"tensor_parallel_size": 4}, {}, None),
+        ("gpu", {}, {"tensor_parallel_size": 8}, None),
+        ("gpu", {"pipeline_parallel_size": 2}, {}, "2"),
+        ("gpu", {"pipeline_parallel_size": 2, "tensor_parallel_size": 2}, {}, "2"),
+        ("gpu", {}, {"pipeline_parallel_size": 4}, "1"),
+        ("gpu", {}, {"pipeline_parallel_size": 3}, None),  # a default that does not fit these GPUs
+        ("gpu", {"pipeline_parallel_size": None}, {}, None),
+        ("cpu", {}, {}, None),
+        ("cpu", {}, {"tensor_parallel_size": 8}, None),
+        ("cpu", {"tensor_parallel_size": 4}, {}, "4"),
+    ],
+)
+def test_workers_are_as_many_as_the_gpus_that_were_counted(plan, accelerator, kwargs, defaults, workers):
+    terms = Terms(accelerator=accelerator, engine_kwargs=defaults)
+    one = wanted(gpus_per_replica=4, engine_kwargs=kwargs)
+    request = start_request(one, terms, scope="s", slot=0)
+    assert request.env.get("MOORAGE_TENSOR_PARALLEL") == workers
+    made = plan(request)
+    assert '--tensor-parallel-size "${MOORAGE_TENSOR_PARALLEL:-4}"' in made.command
+    assert made.env.get("MOORAGE_TENSOR_PARALLEL") == (workers or ("1" if accelerator == "cpu" else None))
+    assert not any("tensor" in word for word in request.extra_arguments)
+    stages = [word for word in request.extra_arguments if "pipeline" in word]
+    fits = {**defaults, **kwargs}.get("pipeline_parallel_size") in (2, 4)
+    assert len(stages) == fits
+    assert not fits or int(stages[0].rpartition("=")[2]) * int(workers or 0) == 4
+
+
+def test_a_flag_that_only_says_true_is_known_here():
+    terms = Terms(engine_kwargs={"disable_log_stats": True}, only_true=real_table().only_true)
+    quiet = start_request(wanted(engine_kwargs={}), terms, scope="s", slot=0)
+    loud = start_request(wanted(engine_kwargs={"disable_log_stats": False}), terms, scope="s", slot=0)
+    assert (quiet.extra_arguments, loud.extra_arguments) == (("--disable-log-stats",), ())
+    assert start_digest(wanted(), terms) == start_digest(wanted(), replace(terms, only_true=frozenset()))
 
 
 def test_gpus_that_are_handed_out_are_named(plan):

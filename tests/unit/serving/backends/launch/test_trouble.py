@@ -13,7 +13,11 @@ DIED = Done(deed=Deed.END, app="a", job_id="j", slot=1, detail="exit code 1", ta
 def test_what_died_says_why():
     trouble = after(None, DIED, 10.0)
     assert trouble.message == "replica-1 ended (exit code 1): ValueError: bad dtype"
-    assert trouble.tail == ("[replica-1, ended] loading", "[replica-1, ended] ValueError: bad dtype")
+    assert trouble.tail == (
+        "[replica-1] loading",
+        "[replica-1] ValueError: bad dtype",
+        "[replica-1] -- it ended: exit code 1 --",
+    )
     assert (trouble.failures, trouble.passing, trouble.not_before) == (1, False, 11.0)
 
 

@@ -13,9 +13,14 @@ from moorage.errors import FailedError, NotFoundError
 from moorage.serving.backends.contract import AppState, BackendUnreachable
 from moorage.serving.backends.ray_serve.backend import PATIENCE_S, RayServeBackend, Reached
 from moorage.serving.backends.ray_serve.rest import RayRest
+from moorage.serving.model import FailureLog
+from moorage.serving.reconciling.failing import with_logs
 from tests.contract.platform_contract import free_port
+from tests.contract.serving_store_parts import NOW, change
 from tests.unit.serving.backends.ray_serve.cluster_details import CPU, application, details, foreign, wanted
 from tests.unit.serving.backends.ray_serve.rest_double import Dashboard, dashboard
+from tests.unit.serving.reconcile.double_store import DoubleStore
+from tests.unit.serving.reconcile.world import World
 
 ONE = wanted()
 
@@ -175,6 +180,12 @@ def test_a_failed_application_shows_what_died(bench: Bench) -> None:
     bench.runs(one)
     bench.ray.files = {"worker-w9-1.err": ["ValueError: no"]}
     assert list(bench.backend.logs(ONE.app, 5)) == ["dead: ValueError: no"]
+    failed = change(World(DoubleStore()).declare())
+    apps = {failed.model_key: ONE.app}
+    (made,) = with_logs([failed], apps, bench.backend.logs, NOW, before_each=lambda: None)
+    assert made.failure_log == FailureLog(app=ONE.app, failed_at=NOW, lines=("dead: ValueError: no",))
+    bench.ray.spoiled = (500, "ill")
+    assert with_logs([failed], apps, bench.backend.logs, NOW, before_each=lambda: None) == [failed]
 
 
 def test_nobody_elses_logs_are_shown(bench: Bench) -> None:
