@@ -123,6 +123,11 @@ def _capture_64(builder: _Builder, bodies: Bodies, size: Size) -> Case:
                 partial(_times, 64, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_64),
                 captures=True,
             ),
+            *builder.contestant(
+                "sketch",
+                "sketch",
+                partial(_times, 64, in_session, CREATE_PASSTHROUGH, bodies.session_chat, size.chats_64),
+            ),
         ],
     )
 

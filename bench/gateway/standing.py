@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.gateway.accounting import split_cpus
-from bench.gateway.stacks import atropos, litellm, moorage, nginx, vllm_router
+from bench.gateway.stacks import atropos, litellm, moorage, nginx, sketch, vllm_router
 from bench.gateway.stacks.contract import PeerMissing, Place, Running, StartStack, free_port, run_stack
 
 __all__ = ["PEERS", "Stand", "say", "standing"]
@@ -43,6 +43,7 @@ def standing(run: Path, model: Path, peers: list[str], *, workers: bool = False)
         "nginx": nginx.start,
         "moorage": moorage.start_passthrough,
         "moorage-exact": moorage.start_exact,
+        "sketch": sketch.start,
         "vllm-router": partial(vllm_router.start, install=True),
         "litellm": partial(litellm.start, install=True),
         "atropos": partial(atropos.start, install=True),
