@@ -12,14 +12,15 @@ from pathlib import Path
 from tests.campaigns.findings import Findings
 from tests.campaigns.kills.victims import VICTIMS
 
-NUMBERS = {"conversations": 200, "kills": 20, "soak": 60, "flapping": 1000}
+NUMBERS = {"conversations": 200, "kills": 20, "soak": 60, "flapping": 1000, "ray": 12}
 STORES = ("sqlite", "postgres")
+NANO = Path(__file__).resolve().parents[2] / "models" / "nano"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
     parser.add_argument("campaign", choices=NUMBERS)
-    parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20, flapping 1000)")
+    parser.add_argument("--number", type=int, help="how many (conversations 200, kills 20, flapping 1000, ray 12)")
     parser.add_argument("--minutes", type=float, help="soak: how long (60)")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32), help="what a table shows, to do it again")
     parser.add_argument("--engine", metavar="URL", help="conversations: a vLLM that serves models/nano already")
@@ -59,8 +60,11 @@ def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
     if options.campaign == "flapping":
         from tests.campaigns.flapping.campaign import run_flapping
 
-        nano = Path(__file__).resolve().parents[2] / "models" / "nano"
-        return run_flapping(folder, number=number, seed=options.seed, nano=nano)
+        return run_flapping(folder, number=number, seed=options.seed, nano=NANO)
+    if options.campaign == "ray":
+        from tests.campaigns.ray.campaign import run_ray
+
+        return run_ray(folder, number=number, seed=options.seed, nano=NANO)
     if options.campaign == "soak":
         return _soak(options, number, folder)
     from tests.campaigns.conversations.campaign import run_conversations

@@ -1,9 +1,12 @@
-"""How the backend's contract is tried on a real cluster: beside another control plane, and under load."""
+"""How the backend's contract is tried on a real cluster: beside another control plane, and under load.
+
+Its applications are light ones that a real Ray Serve builds, deploys and scales; with `whole`, models on real engines.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import requests
 from moorage.serving.backends.contract import Backend, Wanted
 from moorage.serving.backends.ray_serve.backend import RayServeBackend, Reached
 from moorage.serving.backends.ray_serve.platform import RayPlatform
+from moorage.serving.backends.ray_serve.rendering import IMPORT_PATH
 from moorage.serving.backends.ray_serve.rest import RayRest
 from moorage.serving.spec.spec import ServingSpec
 from tests.contract.backend_contract import Rig, wanted_of
@@ -29,6 +33,11 @@ ENGINE = {
 }
 """What the tiny model is served with on a CPU."""
 FOREIGN = "somebody-elses"
+OWNER = "contract"
+LIGHT = {
+    "import_path": "light_app:build",
+    "runtime_env": {"env_vars": {"PYTHONPATH": str(Path(__file__).with_name("inside"))}},
+}
 
 
 @dataclass(frozen=True)
@@ -39,22 +48,35 @@ class Place:
     token: str
 
 
+class LightRest(RayRest):
+    """Has Ray build light applications in the place of our models; all else of them is as the backend says."""
+
+    def declare(self, body: Mapping[str, Any]) -> None:
+        ours = f"/{OWNER}/"
+        told = [
+            {**one, **LIGHT} if one["route_prefix"].startswith(ours) and one["import_path"] == IMPORT_PATH else one
+            for one in body["applications"]
+        ]
+        super().declare({**body, "applications": told})
+
+
 class ClusterRig(Rig):
     """A control plane of its own owner in a cluster that others use."""
 
     deadline_s = 400.0
 
-    def __init__(self, place: Place, model: Path) -> None:
+    def __init__(self, place: Place, model: Path, *, whole: bool = False) -> None:
         self.place = place
         self._model = model
-        self._platform = RayPlatform(owner="contract", accelerator="cpu", engine_kwargs=ENGINE)
+        self._rest = RayRest if whole else LightRest
+        self._platform = RayPlatform(owner=OWNER, accelerator="cpu", engine_kwargs=ENGINE)
         self.backend: Backend = self.reopened()
 
     def wanted(self, name: str, replicas: int = 1) -> Wanted:
         return wanted_of(name, ServingSpec(model_id=f"{name}.1", model_source=str(self._model), num_replicas=replicas))
 
     def reopened(self) -> Backend:
-        rest = RayRest(self.place.address, lambda: self.place.token)
+        rest = self._rest(self.place.address, lambda: self.place.token)
         return RayServeBackend(self._platform, lambda: Reached(rest), rest.close)
 
     def replicas(self, app: str) -> Collection[object]:

@@ -15,12 +15,12 @@ __all__ = ["Load"]
 class Load:
     """`with Load(base_url, model) as load: …`; afterwards `load.failed` has what was not a good answer."""
 
-    def __init__(self, base_url: str, model: str, *, pause_s: float = 0.1) -> None:
+    def __init__(self, base_url: str, model: str, *, pause_s: float = 0.4) -> None:
         self.good_s: list[float] = []
         """How long each good answer took."""
         self.failed: list[str] = []
         self._url = f"{base_url}/chat/completions"
-        self._body = {"model": model, "messages": [{"role": "user", "content": "What is your name?"}], "max_tokens": 8}
+        self._body = {"model": model, "messages": [{"role": "user", "content": "What is your name?"}], "max_tokens": 4}
         self._pause_s = pause_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True)

@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from moorage.launch.processes import all_processes, identity_of
+from moorage.serving.backends.ray_serve.cluster.local import LocalCluster
+from moorage.serving.backends.ray_serve.rest import RayRest
 from tests.contract.gateway_process import GatewayProcess, StubThread, wait_until
 from tests.contract.platform_contract import free_port
 from tests.contract.serving_process import GATEWAY_ENV, Caller, ServingProcess
 from tests.real.ray.cluster_rig import ENGINE, Place
+from tests.real.ray.quick_python import quick_python
 
-__all__ = ["LOADS_WITHIN_S", "ServingPlane", "pids"]
+__all__ = ["ServingPlane", "eventually", "lives", "pids", "running_plane"]
 
 LOADS_WITHIN_S = 400.0
 """A replica takes a minute on a quiet machine."""
+
+
+@contextlib.contextmanager
+def running_plane(folder: Path, model: Path, ray_python: Path) -> Iterator[ServingPlane]:
+    """With nothing declared. What it started is gone at the end: every process, and its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder / "state"))
+        patch.setenv("MOORAGE_RAY_PYTHON", str(quick_python(folder / "python", ray_python)))
+        # Others share this machine: how much memory they take is no reason to end a replica.
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        # Nor is what they compute a reason for replicas to wait.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv(GATEWAY_ENV, "")
+        plane = ServingPlane(folder, model)
+        try:
+            yield plane
+        finally:
+            plane.close()
+            record = plane.record()
+            cluster = LocalCluster("plane", {"XDG_STATE_HOME": str(folder / "state")}, time.time)
+            assert cluster.end()
+            of_it = [one for one in all_processes().values() if one.session == record["pid"]]
+            assert not [one for one in of_it if one.lives]
+            assert not Path(record["temp_dir"]).exists()
 
 
 class ServingPlane:
@@ -66,7 +99,7 @@ class ServingPlane:
             return model["state"] == state and model["observed_generation"] == model["generation"]
 
         try:
-            wait_until(so, within_s=LOADS_WITHIN_S)
+            eventually(so)
         except AssertionError as fault:
             raise AssertionError(f"{found}\n{''.join(self.api.said)[-3000:]}") from fault
         return found
@@ -76,6 +109,21 @@ class ServingPlane:
         told = self.api.gateway.get("/api/v2/serve/endpoints").json()
         one = next(one for one in told["models"] if one["model_key"] == key)["endpoints"][0]
         return one["base_url"], one["model"]
+
+    def applications(self) -> list[str]:
+        """What Ray has of this control plane's."""
+        told = self.api.admin.get("/api/v2/serve/status").json()["backend"]
+        apps = told["summary"]["applications"] if told["reachable"] else {}
+        return [name for name, one in apps.items() if one["ours"]]
+
+    def built(self) -> list[str]:
+        """Those of all applications that Ray has built: what follows is that their processes start."""
+        place = self.place()
+        rest = RayRest(place.address, lambda: place.token)
+        try:
+            return [name for name, one in rest.details()["applications"].items() if one.get("deployments")]
+        finally:
+            rest.close()
 
     def record(self) -> dict[str, Any]:
         """Of the cluster."""
@@ -108,3 +156,13 @@ def pids(detail: dict[str, Any]) -> set[int]:
     """Of the processes that serve a model, the ingress too; none when nobody knows."""
     parts = detail["serve_status"].get("deployments", {}).values()
     return {one["pid"] for part in parts for one in part["replicas"] if one["state"] == "RUNNING"}
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Look until it is so, at a pace that takes nothing from the engines that load meanwhile."""
+    wait_until(condition, within_s=LOADS_WITHIN_S, pause_s=0.25)
+
+
+def lives(pid: int) -> bool:
+    """Nobody may be there to collect what is dead."""
+    return identity_of(pid) is not None

@@ -1,4 +1,7 @@
-"""The backend `ray_serve` keeps its contract on a real cluster that another control plane uses too."""
+"""The backend `ray_serve` keeps its contract on a real cluster that another control plane uses too.
+
+Its applications have no engines: `python -m tests.campaigns ray` has the same story with models on real ones.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ import pytest
 
 from moorage.serving.backends.contract import BackendUnreachable, Wanted
 from tests.contract.backend_contract import BackendContract, Rig
-from tests.contract.gateway_process import wait_until
 from tests.real.ray.cluster_rig import ClusterRig, Place
 from tests.real.ray.load import Load
-from tests.real.ray.plane import LOADS_WITHIN_S, ServingPlane
+from tests.real.ray.plane import ServingPlane, eventually
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
 def rig(plane: ServingPlane, first: str, nano: Path) -> ClusterRig:
-    """The control plane's cluster, while it loads a model of its own."""
-    wait_until(lambda: plane.alice.detail(first)["serve_status"]["app_status"] == "DEPLOYING", within_s=LOADS_WITHIN_S)
+    """The control plane's cluster, while it loads a model of its own: Ray has built it, and need not do so again."""
+    eventually(lambda: bool(plane.alice.detail(first)["serve_status"].get("deployments")))
     return ClusterRig(plane.place(), nano)
 
 

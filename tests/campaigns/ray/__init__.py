@@ -1,0 +1,1 @@
+"""Models on a real Ray cluster, changed and broken at random."""
