@@ -25,6 +25,7 @@ DECLARED = [
 ]
 SHOWN_ELSEWHERE = {
     *(("compute_reward", status) for status in (200, 404, 409, 500, 502, 504)),  # test_gateway_rewards.py
+    ("get_model", 503),  # test_gateway_serving.py: declared, and not ready
     ("ready", 503),  # test_gateway_steps.py: a gateway that is not ready
     *((name, 406) for name in ("lease", "pool_steps", "pool_trajectories")),  # test_gateway_pool_tables.py
 }
@@ -135,6 +136,7 @@ def _good(gateway: GatewayProcess, *, create: bool = True) -> dict[str, Call]:
         "complete_text": Call("POST", "/v1/completions", {"prompt": "a"}),
         "embed": Call("POST", "/v1/embeddings", {"input": "a"}),
         "list_models": Call("GET", "/v1/models"),
+        "get_model": Call("GET", "/v1/models/stub"),
         "score_prompt": Call("POST", "/v1/logprobs", {"input_ids": [4, 5]}),
         "session_score_prompt": Call("POST", f"/{one}/v1/logprobs", {"input_ids": [4, 5]}),
         "create_session": Call("POST", "/sessions/create", {}),
@@ -232,7 +234,8 @@ def _unknown() -> dict[str, Call]:
         if "{" in path:
             model_call = any(word in path for word in ("completions", "messages", "responses", "logprobs"))
             body = {"messages": SAID, "prompt": [1], "input": "a"} if model_call else {}
-            place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", file="none.js")
+            named = {"file": "none.js", "model": "none"}
+            place = path.format(uuid=fresh(), trajectory_uid=fresh(), prompt_uid="p", **named)
             calls[operation["operationId"]] = Call(method, place, body if method == "POST" else None)
     for name, call in _dialects("/v1", "").items():
         calls[name] = call._replace(body={**call.body, "model": "nobody"})

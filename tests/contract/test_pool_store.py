@@ -43,7 +43,8 @@ UNDO = """
     DROP TABLE tallies; DROP TABLE progress; DROP TABLE leavings; DROP TABLE uses; DROP TABLE loose;
     DROP INDEX leases_round; DROP INDEX events_trajectory; DROP INDEX events_lease; DROP INDEX rounds_delayed;
     ALTER TABLE groups DROP COLUMN running; ALTER TABLE store DROP COLUMN tag;
-    DELETE FROM moorage_migrations WHERE name = 'tallies and retention'
+    DROP INDEX trajectories_sessions;
+    DELETE FROM moorage_migrations WHERE name IN ('tallies and retention', 'open sessions')
 """
 
 
