@@ -26,7 +26,7 @@ from moorage.cli.main import main
 from moorage.client.serving.client import ServingClient
 from tests.contract.platform_contract import free_port
 
-__all__ = ["ADMIN", "Said", "ServingApi", "applied", "good", "serving_api", "spec", "until"]
+__all__ = ["ADMIN", "GoingOn", "Said", "ServingApi", "applied", "good", "serving_api", "spec", "until"]
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ADMIN = "an-administrators-token-of-tests"
@@ -43,6 +43,28 @@ class Said(NamedTuple):
     error: dict[str, Any]
     stdout: str
     stderr: str
+
+
+class GoingOn:
+    """A `moor models` that goes on, and what it has said until now."""
+
+    def __init__(self, api: ServingApi, token: str, *words: str) -> None:
+        self.process = subprocess.Popen(
+            api.command("models", *words, "--json"),
+            env=api.env(token),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[dict[str, Any]] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(json.loads(line))
 
 
 class ServingApi:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from moorage.client.serving.client import ServingClient
 from moorage.errors import TryAgainError
-from tests.contract.models_process import ServingApi, applied, good, serving_api, spec, until
+from tests.contract.models_process import GoingOn, ServingApi, applied, good, serving_api, spec, until
 
 
 @pytest.fixture(scope="module")
@@ -23,26 +19,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServingApi]:
         yield running
 
 
-class Follow:
+class Follow(GoingOn):
     """A `moor models logs --follow` and what it has said."""
 
     def __init__(self, api: ServingApi, token: str, model: str) -> None:
-        self.process = subprocess.Popen(
-            api.command("models", "logs", model, "--follow", "--json"),
-            env=api.env(token),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(json.loads(line))
+        super().__init__(api, token, "logs", model, "--follow")
 
     def lines(self) -> list[str]:
         return [str(one["line"]) for one in list(self.said) if "line" in one]

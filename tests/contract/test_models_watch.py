@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.contract.models_process import ServingApi, applied, good, serving_api, until
+from tests.contract.models_process import GoingOn, ServingApi, applied, good, serving_api, until
 
 
 @pytest.fixture(scope="module")
@@ -26,26 +22,11 @@ def alice(api: ServingApi) -> str:
     return api.user("alice")
 
 
-class Watch:
+class Watch(GoingOn):
     """A `moor models watch` and what it has said."""
 
     def __init__(self, api: ServingApi, token: str, *words: str) -> None:
-        self.process = subprocess.Popen(
-            api.command("models", "watch", *words, "--json"),
-            env=api.env(token),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.said: list[dict[str, Any]] = []
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.said.extend(())
-        for line in self.process.stdout:
-            self.said.append(json.loads(line))
+        super().__init__(api, token, "watch", *words)
 
     def models(self) -> list[tuple[str, str, str]]:
         events = [one["event"] for one in list(self.said) if "event" in one]
