@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import subprocess
@@ -57,10 +58,8 @@ def tls_proxy(engine_socket: Path, folder: Path) -> Iterator[str]:
     def handle(asker: socket.socket, engine: socket.socket) -> None:
         asker.settimeout(30)
         secured = context.wrap_socket(asker, server_side=True)
-        threading.Thread(target=_pass, args=[engine, secured, threading.Event()], daemon=True).start()
-        while piece := secured.recv(PIECE):
-            engine.sendall(piece)
-        engine.shutdown(socket.SHUT_RDWR)
+        while _pass_what_came(secured, engine):
+            pass
 
     listener = socket.create_server(("127.0.0.1", 0))
     with _serving(listener, engine_socket, handle):
@@ -91,6 +90,23 @@ def _pass(engine: socket.socket, asker: socket.socket, losing: threading.Event) 
         while (piece := engine.recv(PIECE)) and not losing.is_set():
             asker.sendall(piece)
         asker.shutdown(socket.SHUT_RDWR)
+
+
+def _pass_what_came(secured: ssl.SSLSocket, engine: socket.socket) -> bool:
+    """Wait for either side and pass a piece on; False when one has ended. Two threads cannot share a TLS connection."""
+    ready = [secured] if secured.pending() else select.select([secured, engine], [], [])[0]
+    if engine in ready:
+        piece = engine.recv(PIECE)
+        secured.settimeout(30)
+        secured.sendall(piece)
+        return bool(piece)
+    secured.settimeout(0)
+    try:
+        piece = secured.recv(PIECE)
+    except ssl.SSLWantReadError:  # a part of a record, or one of TLS's own
+        return True
+    engine.sendall(piece)
+    return bool(piece)
 
 
 def _make_certificates(folder: Path) -> None:
