@@ -23,31 +23,48 @@ PAGE = (ROOT / "docs/serving.md").read_text(encoding="utf-8")
 FOLDERS = ("moorage/serving", "moorage/gateway/serving", "moorage/cli/models", "moorage/client/serving")
 CODE = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
 MADE_OF_A_FIELD = {"invalid_model_source", "invalid_source"}
-ONE_WORD = {"stale", "internal", "forbidden", "refused"}
+ONE_WORD = {"stale", "internal", "forbidden", "refused", "interrupted", "usage"}
 TELLS = ("Fault", "_fault", "_wrong", "_refused", "SpecError")
 """What is called with a code as a plain argument."""
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
-    """(name of what is called, the call) of every call of the serving plane."""
+def syntax() -> Iterator[ast.AST]:
+    """Every node of the serving plane's code."""
     for folder in FOLDERS:
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call):
-                    yield getattr(node.func, "attr", getattr(node.func, "id", "")), node
+            yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
 
 
 def raised() -> dict[str, set[str]]:
     """Code → the names of what it is raised with."""
     found: dict[str, set[str]] = {}
-    for name, call in calls():
-        given = [keyword.value for keyword in call.keywords if keyword.arg == "code"]
-        given += [one for one in call.args[1:] if name in TELLS]
-        for value in given:
+    for node in syntax():
+        for name, value in [*told_in_call(node), *own_of_class(node)]:
             for part in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
                 if isinstance(part, ast.Constant) and isinstance(part.value, str) and is_code(part.value):
                     found.setdefault(part.value, set()).add(name)
     return found
+
+
+def told_in_call(node: ast.AST) -> list[tuple[str, ast.expr]]:
+    """(what is called, each argument that may be a code); an error without one says its class's."""
+    if not isinstance(node, ast.Call):
+        return []
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+    given += [one for one in node.args[1:] if name in TELLS]
+    if not given and name in errors.__all__:
+        given = [ast.Constant(vars(errors)[name].code)]
+    return [(name, value) for value in given]
+
+
+def own_of_class(node: ast.AST) -> list[tuple[str, ast.expr]]:
+    """(the class, what it has as `code`)."""
+    if not isinstance(node, ast.ClassDef):
+        return []
+    lines = [one for one in node.body if isinstance(one, ast.Assign | ast.AnnAssign) and one.value is not None]
+    targets = [(one.targets[0] if isinstance(one, ast.Assign) else one.target, one.value) for one in lines]
+    return [(node.name, value) for target, value in targets if getattr(target, "id", "") == "code" and value]
 
 
 def is_code(text: str) -> bool:

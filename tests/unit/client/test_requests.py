@@ -43,9 +43,14 @@ def test_steps_go_round(ids: list[int], said: list[int], reward: float | None, m
     assert msgspec.convert(sent, Step) == step
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_no_number_is_no_reward(value: float) -> None:
-    assert b"null" in encoded({"reward": value})  # which no gateway takes for one
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_not_sent_as_nothing(value: float) -> None:
+    step = Step(trajectory_uid="t", prompt_ids=[1], response_ids=[2], reward=value)
+    for body in ({"reward": value}, {"steps": [step]}, {1: [value]}):
+        with pytest.raises(UsageError, match="JSON") as caught:
+            encoded(body)
+        assert caught.value.code == "not_json"
+    assert encoded({"reward": None, "text": "null"}) == b'{"reward":null,"text":"null"}'
 
 
 @given(st.text(max_size=10))

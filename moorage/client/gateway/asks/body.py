@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -19,6 +20,8 @@ def encoded(value: Any) -> bytes:
     """
     try:
         text = msgspec.json.encode(value, enc_hook=_plain)
+        if b"null" in text:  # which is what msgspec writes for a number that is not finite
+            json.dumps(msgspec.to_builtins(value, enc_hook=_plain, str_keys=True), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as fault:
         raise UsageError(f"it cannot be sent as JSON: {fault}", code="not_json") from None
     return text

@@ -15,6 +15,7 @@ from moorage.catalog.model_path import HF_PREFIX
 from moorage.launch.plan import StartRequest
 from moorage.serving.backends.contract import Wanted
 from moorage.serving.backends.launch.arguments import command_words
+from moorage.serving.backends.parallel import TENSOR, shared_gpus
 from moorage.serving.spec.spec import Adapter
 
 __all__ = ["Terms", "job_id_of", "start_digest", "start_request", "told_digest"]
@@ -24,7 +25,6 @@ NAMESPACE = uuid.UUID("6f8d3d5e-3a4c-5b0e-9a53-5d6f2c1f7e11")
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `--max-lora-rank`."""
 USUAL_RANK = 16
-TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
 LARGEST_ADAPTER_CONFIG_BYTES = 1 << 20
 
 
@@ -115,19 +115,15 @@ def start_request(wanted: Wanted, terms: Terms, *, scope: str, slot: int, gpus: 
 
 
 def _kwargs(wanted: Wanted, terms: Terms) -> dict[str, Any]:
-    """The user's over the platform's. On GPUs workers are as many as were declared, since those were counted; a replica
-    on CPUs is one worker, unless its user says otherwise."""
+    """The user's over the platform's. A replica on CPUs is one worker, unless its user says otherwise."""
     spec = wanted.spec
     if terms.accelerator == "cpu":
         defaults = {name: value for name, value in terms.engine_kwargs.items() if name != TENSOR}
         return {**defaults, **spec.engine_kwargs}
-    kwargs = {**terms.engine_kwargs, **spec.engine_kwargs}
-    stages = kwargs.get(PIPELINE) or 1
-    if not isinstance(stages, int) or stages < 1 or spec.gpus_per_replica % stages:
-        stages = 1
-        kwargs.pop(PIPELINE, None)
-    kwargs.pop(TENSOR, None)  # as many as there are GPUs, unless stages take some of them
-    return {**kwargs, TENSOR: spec.gpus_per_replica // stages} if stages > 1 else kwargs
+    kwargs = shared_gpus({**terms.engine_kwargs, **spec.engine_kwargs}, spec.gpus_per_replica)
+    if kwargs[TENSOR] == spec.gpus_per_replica:
+        del kwargs[TENSOR]  # every start takes as many as there are GPUs
+    return kwargs
 
 
 def _mounts(wanted: Wanted, terms: Terms) -> tuple[str, ...]:

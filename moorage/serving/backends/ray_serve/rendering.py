@@ -13,6 +13,7 @@ from typing import Any
 
 from moorage.catalog.engine_python import QUIET, VLLM_ON_A_CPU
 from moorage.serving.backends.contract import Wanted
+from moorage.serving.backends.parallel import shared_gpus
 from moorage.serving.backends.ray_serve.platform import RayPlatform
 from moorage.serving.spec.spec import ServingSpec
 
@@ -93,13 +94,8 @@ def _llm_config(wanted: Wanted, platform: RayPlatform) -> dict[str, Any]:
 
 
 def _engine_kwargs(spec: ServingSpec, platform: RayPlatform) -> dict[str, Any]:
-    """The user's over the platform's. Workers are as many as GPUs were declared, since those were counted."""
-    kwargs = {**platform.engine_kwargs, **spec.engine_kwargs}
-    stages = kwargs.get("pipeline_parallel_size", 1)
-    if not isinstance(stages, int) or stages < 1 or spec.gpus_per_replica % stages:
-        stages = 1
-        kwargs.pop("pipeline_parallel_size", None)
-    return {**kwargs, "tensor_parallel_size": spec.gpus_per_replica // stages}
+    """The user's over the platform's."""
+    return shared_gpus({**platform.engine_kwargs, **spec.engine_kwargs}, spec.gpus_per_replica)
 
 
 def _environment(spec: ServingSpec, platform: RayPlatform) -> dict[str, str]:
