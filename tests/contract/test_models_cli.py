@@ -86,6 +86,16 @@ def test_a_fault_in_one_of_several_documents_declares_none(api: ServingApi, alic
     assert f"{file}:8 /engine_kwargs/bogus: " in shown.stderr
 
 
+def test_a_file_declares_a_model_once(api: ServingApi, alice: str) -> None:
+    twice = "---\n" + spec("twice") + "\n---\n" + spec("twice-not") + "\n---\n" + spec("twice") + "\n"
+    for words in ((), ("--dry-run",)):
+        said = api.models("apply", "-f", "-", *words, token=alice, stdin=twice)
+        assert (said.status, said.error["code"]) == (2, "model_repeated")
+        [fault] = said.data["faults"]
+        assert (fault["file"], fault["line"], fault["pointer"]) == ("<stdin>", 6, "/model_id")
+    assert api.models("get", "twice", token=alice).status == 3
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moorage.cli.models.documents import Document, placed_faults, split
+from moorage.cli.models.documents import Document, placed_faults, repeated, split
 from moorage.cli.models.waiting import await_settled
 from moorage.errors import MoorageError, UsageError
 
@@ -54,10 +54,24 @@ def _plans(documents: list[Document], file: str, client: ServingClient, *, creat
         except UsageError as fault:
             faults.append(_told(fault, document, file, []))
     if not faults:
+        _refuse_repeated(documents, file)
         return plans
     first = faults[0]
     first.data = {**(first.data or {}), "faults": [one for fault in faults for one in (fault.data or {})["faults"]]}
     raise first
+
+
+def _refuse_repeated(documents: list[Document], file: str) -> None:
+    """Raises UsageError: of two specs of one model the second would undo the first."""
+    twice = repeated(documents)
+    if twice is None:
+        return
+    first, second, model_id = twice
+    message = f"{second.name}: {first.name} declares {model_id!r} too"
+    fault = UsageError(message, code="model_repeated", hint="a file declares a model once")
+    said = {"pointer": "/model_id", "detail": f"declared twice: {model_id}", "code": fault.code, "hint": fault.hint}
+    fault.data = {"faults": placed_faults(second, file, [said])}
+    raise fault
 
 
 def _told(fault: MoorageError, document: Document, file: str, done: list[dict[str, Any]]) -> MoorageError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Document", "placed_faults", "split"]
+__all__ = ["Document", "placed_faults", "repeated", "split"]
 
 MARK = re.compile(rb"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
 """At the start of a line it begins a document wherever it stands: YAML allows it inside no value."""
@@ -43,6 +43,17 @@ def split(content: bytes, file: str) -> list[Document]:
     ]
 
 
+def repeated(documents: Sequence[Document]) -> tuple[Document, Document, str] | None:
+    """Two documents of one model and its `model_id`; None: there are none. All of them must be good."""
+    seen: dict[str, Document] = {}
+    for document in documents:
+        model_id = str(_parsed(document.content).value["model_id"])
+        if model_id in seen:
+            return seen[model_id], document, model_id
+        seen[model_id] = document
+    return None
+
+
 def placed_faults(document: Document, file: str, errors: Sequence[Any]) -> list[dict[str, Any]]:
     """The faults that the API told of, each with its line in the file (that of the nearest thing that is there)."""
     tree = _tree(document.content)
@@ -63,12 +74,16 @@ def _placed(fault: Mapping[str, Any], file: str, first_line: int, tree: Any) -> 
 
 def _tree(content: bytes) -> Any:
     """The document's nodes, which know their lines; None when it cannot be read."""
-    from moorage.catalog.locations import parse_yaml
-
     try:
-        return parse_yaml("", content.decode("utf-8-sig")).node
+        return _parsed(content).node
     except UnicodeDecodeError:
         return None
+
+
+def _parsed(content: bytes) -> Any:
+    from moorage.catalog.locations import parse_yaml
+
+    return parse_yaml("", content.decode("utf-8-sig"))
 
 
 def _line(tree: Any, parts: Sequence[str]) -> int:
