@@ -21,6 +21,11 @@ pytestmark = [pytest.mark.remote, pytest.mark.docker]
 
 NEW = ("--instance-type", "cpu.4x16", "--pull", "missing")
 TEXT_ARCH = "tao-dataservices"
+HOLD_PORTS = """
+import socket, sys, time
+held = [socket.create_server(("127.0.0.1", port)) for port in range(8080, int(sys.argv[1]) + 1)]
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -71,12 +76,12 @@ def test_three_at_once(services: StandIns) -> None:
 
 
 def test_a_port_that_is_taken_there_is_not_taken(services: StandIns, box: RemoteBox) -> None:
-    """Moorage tries the next one."""
+    """Moorage tries the next one. Those below may be taken here, and free again a moment later."""
     services.own_ports = False
     first = services.start(arch=TEXT_ARCH)
     stop(services, first["job_id"])
     taken = str(first["host_port"])
-    holder = box.host.popen(["python3", "-m", "http.server", taken, "--bind", "127.0.0.1"], stderr=subprocess.DEVNULL)
+    holder = box.host.popen(["python3", "-c", HOLD_PORTS, taken])
     try:
         until(
             lambda: box.host.run(["sh", "-c", f"ss -ltn | grep -c :{taken}"], check=False).returncode == 0, "it holds"
