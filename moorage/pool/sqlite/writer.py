@@ -37,7 +37,7 @@ class SqliteDialect:
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             values = [value for row in some for value in row]
-            db.execute(f"INSERT INTO {table} VALUES {', '.join([marks] * len(some))}{known}", values)  # noqa: S608
+            db.execute(f"INSERT OR FAIL INTO {table} VALUES {', '.join([marks] * len(some))}{known}", values)  # noqa: S608
 
 
 class Writer:
