@@ -1,4 +1,4 @@
-"""A record in its row: compressed when that pays, in pieces when it is long.
+"""A record in its row: compressed when it is long, and then in pieces where it is long still.
 
 Rows of at most a quarter of a page leave little of it empty, whatever the lengths of the records are.
 """
@@ -36,7 +36,7 @@ PAGE_BYTES = 16384
 COLUMNS = "id, seq, step_index, flags, reward, hash, record"
 
 _PIECE_BYTES = PAGE_BYTES // 4 - 160
-_COMPRESS_FROM_BYTES = PAGE_BYTES // 8
+"""Shorter records are kept as they are: compressing one costs several times what it spares in writing."""
 _PIECES_A_CALL = 1 << 16
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """A record in msgpack begins with an array's mark, never with this."""
@@ -56,7 +56,7 @@ class Packer:
 
     def record(self, number: int, record: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
         """What the call's own row holds, and the rows (id, data) of `pieces` for the rest of it."""
-        if len(record) > _COMPRESS_FROM_BYTES:
+        if len(record) > _PIECE_BYTES:
             record = self._zstd.compress(record)
         if len(record) <= _PIECE_BYTES or not self._in_pieces:
             return record, []

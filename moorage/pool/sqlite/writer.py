@@ -31,7 +31,11 @@ class SqliteDialect:
         return int(db.execute(statement, values).lastrowid)  # type: ignore[attr-defined]
 
     def add_rows(self, db: Connection, table: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Many rows a statement: each gives the interpreter away, and a busy event loop gives it back late."""
+        """Many rows a statement: each gives the interpreter away, and a busy event loop gives it back late.
+
+        With OR FAIL, the rows before one that is refused stay until the caller rolls back, as each does. Without it
+        SQLite copies every page into a temporary file before it changes it, to undo the statement alone.
+        """
         known = " ON CONFLICT DO NOTHING" if table == "blobs" else ""
         marks = f"({', '.join('?' * len(rows[0]))})"
         for start in range(0, len(rows), _ROWS):

@@ -19,6 +19,7 @@ from moorage.pool.sql.submitting import content_digest
 from moorage.pool.sqlite.place import Place
 from moorage.pool.sqlite.schema import MIGRATIONS, migrate
 from moorage.pool.sqlite.store import SqliteStore
+from moorage.pool.sqlite.writer import SqliteDialect
 from tests.contract.store_parts import draft, make, step
 
 
@@ -43,6 +44,30 @@ def test_records_of_all_sizes_come_back(db, size):
         db.executemany("INSERT INTO pieces VALUES (?, ?)", pieces)
         assert read_record(db, number, stored) == record
         assert all(len(data) <= 4096 for _, data in pieces) and len(stored) <= 4096
+
+
+def test_a_short_record_is_kept_as_it_is_and_one_that_was_compressed_is_read(db):
+    record = b"\xdc" + bytes(3000)
+    assert Packer().record(1, record) == (record, [])
+    stored = Packer().text(record)
+    assert len(stored) < len(record)
+    assert read_record(db, 1, stored) == record
+
+
+def test_a_refused_row_takes_nothing_with_it_but_its_commit(tmp_path):
+    """Rows before it in its statement stay until the transaction is rolled back, and it is."""
+    db = Place(tmp_path / "store.db").create(0.0)
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("SAVEPOINT one")
+    with pytest.raises(sqlite3.IntegrityError):
+        SqliteDialect().add_rows(db, "extras", [(1, b"a"), (2, b"b"), (1, b"c")])
+    assert db.in_transaction
+    db.execute("ROLLBACK TO SAVEPOINT one")
+    assert db.execute("SELECT count(*) FROM extras").fetchone() == (0,)
+    SqliteDialect().add_rows(db, "blobs", [(b"a", b"1"), (b"a", b"2")])
+    db.execute("COMMIT")
+    assert db.execute("SELECT digest, data FROM blobs").fetchall() == [(b"a", b"1")]
+    db.close()
 
 
 def test_a_commit_is_on_the_disk(tmp_path):
