@@ -6,6 +6,7 @@ is compared as memory; the rest is read as a small body of its own. Anything els
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -17,13 +18,16 @@ from moorage.gateway.turns.bodies import ChatAsk, check_chat, read_chat
 
 __all__ = ["ChatRead", "Memo", "read_in_session"]
 
+NAME = re.compile(rb'"messages"\s*:\s*')
+
 
 class Memo:
-    """What was read of a session's last chat request."""
+    """What was read of a session's last chat request; never changed."""
 
     __slots__ = ("begun", "conversation", "has_other_parts", "head", "prefix", "system_key")
 
     def __init__(self, raw: bytes, span: tuple[int, int], read: ChatRead, begun: Begun) -> None:
+        """`span`: where the messages' list begins (after its bracket) and where its last message ends."""
         start, end = span
         self.head = raw[:start]
         """The body up to the bracket that opens its messages."""
@@ -33,11 +37,16 @@ class Memo:
         self.has_other_parts = read.has_other_parts
         self.system_key = read.system_key
         self.begun = begun
+        """The digest of the route and the prefix."""
 
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory."""
         return 4 * len(self.prefix) + 200 * len(self.conversation.messages)
+
+    def content(self, raw: bytes) -> Begun:
+        """The digest of the route and the whole of a body that begins with the prefix."""
+        return self.begun.plus(raw[len(self.prefix) :])
 
 
 class ChatRead(msgspec.Struct, frozen=True):
@@ -51,35 +60,20 @@ class ChatRead(msgspec.Struct, frozen=True):
     """The key after the leading system messages; empty: there are none."""
     has_other_parts: bool
     """A message has image, audio or video parts: only the engine can turn those into tokens."""
-    memo: Memo | None
-    """What this request repeats; None: it was read whole."""
 
     @property
     def engine_renders(self) -> bool:
         """Whether only the engine can make this prompt: other parts than text, a template of the request's own."""
         return self.has_other_parts or self.ask.chat_template is not None or bool(self.ask.documents)
 
-    def content(self, path: str, raw: bytes) -> Begun:
-        """The digest of the route and the whole body, what is known of it not hashed again."""
-        if self.memo is None:
-            return begin(path).plus(raw)
-        return self.memo.begun.plus(raw[len(self.memo.prefix) :])
-
 
 def read_in_session(memo: Memo | None, request: Request, path: str) -> tuple[ChatRead, Memo | None]:
     """The request, and what to remember of it; None where its text gives no hold. Raises as `read_chat` does."""
-    read = _continued(memo, request) if memo is not None else None
-    if read is None:
-        read = _whole(request)
-    span = _span(request.body, read)
-    if span is None:
-        return read, None
-    begun = read.memo.begun if read.memo is not None else begin(path)
-    known_bytes = len(read.memo.prefix) if read.memo is not None else 0
-    return read, Memo(request.body, span, read, begun.plus(request.body[known_bytes : span[1]]))
+    continued = _continued(memo, request) if memo is not None else None
+    return _whole(request, path) if continued is None else continued
 
 
-def _continued(memo: Memo, request: Request) -> ChatRead | None:
+def _continued(memo: Memo, request: Request) -> tuple[ChatRead, Memo] | None:
     """The request as a continuation of `memo`; None: it is none."""
     raw = request.body
     if not raw.startswith(memo.prefix):
@@ -88,14 +82,14 @@ def _continued(memo: Memo, request: Request) -> ChatRead | None:
     if rest[:1] not in (b",", b"]"):
         return None
     small = memo.head + (rest[1:] if rest[:1] == b"," else rest)
-    try:
-        messages = msgspec.json.decode(small, type=_Messages).messages
-    except msgspec.DecodeError:
-        return None
-    if not small.startswith(bytes(messages), len(memo.head) - 1):
+    listed = _listed(small)
+    if listed is None or not small.startswith(listed, len(memo.head) - 1):
         return None  # a second `messages` further on, which is the one that counts
     ask = request.decode_part(small, ChatAsk)
     check_chat(ask, at=len(memo.conversation.messages))
+    if not ask.messages:  # the same messages again: another sample
+        again = msgspec.structs.replace(ask, messages=memo.conversation.messages)
+        return ChatRead(again, memo.conversation, small, memo.system_key, memo.has_other_parts), memo
     before = memo.conversation
     new = read_conversation(ask.messages, after=(before.keys[-1], before.loose_keys[-1]))
     conversation = Conversation(
@@ -105,38 +99,41 @@ def _continued(memo: Memo, request: Request) -> ChatRead | None:
     whole = msgspec.structs.replace(ask, messages=conversation.messages)
     all_system = memo.system_key == before.keys[-1]  # then system messages may follow that still lead
     system_key = _system_key(conversation) if all_system else memo.system_key
-    return ChatRead(whole, conversation, small, system_key, other, memo)
+    read = ChatRead(whole, conversation, small, system_key, other)
+    end = len(raw) - len(rest) + 1 + len(listed[1:-1].rstrip())
+    return read, Memo(raw, (len(memo.head), end), read, memo.begun.plus(raw[len(memo.prefix) : end]))
 
 
-def _whole(request: Request) -> ChatRead:
+def _whole(request: Request, path: str) -> tuple[ChatRead, Memo | None]:
     ask = read_chat(request)
     conversation = read_conversation(ask.messages)
-    return ChatRead(ask, conversation, request.body, _system_key(conversation), _has_other_parts(ask.messages), None)
+    raw, has_other_parts = request.body, _has_other_parts(ask.messages)
+    read = ChatRead(ask, conversation, raw, _system_key(conversation), has_other_parts)
+    span = _span(raw)
+    return read, None if span is None else Memo(raw, span, read, begin(path).plus(raw[: span[1]]))
 
 
 class _Messages(msgspec.Struct):
     messages: msgspec.Raw
 
 
-def _span(raw: bytes, read: ChatRead) -> tuple[int, int] | None:
+def _listed(raw: bytes) -> bytes | None:
+    """The text of the messages' list; of two the last one's. None: there is none."""
+    try:
+        return bytes(msgspec.json.decode(raw, type=_Messages).messages)
+    except msgspec.DecodeError:
+        return None
+
+
+def _span(raw: bytes) -> tuple[int, int] | None:
     """Where the messages' list begins (after its bracket) and where its last message ends; None: not to be told."""
-    if read.memo is not None:
-        start = len(read.memo.head)
-        known_bytes = len(read.memo.prefix)
-        listed = bytes(msgspec.json.decode(read.small, type=_Messages).messages)
-        new = listed[1:-1].rstrip()
-        if not new:
-            return start, known_bytes
-        comma = raw.index(b",", known_bytes) + 1
-        end = comma + len(new)
-        return (start, end) if raw.startswith(new, comma) else None
-    listed = bytes(msgspec.json.decode(raw, type=_Messages).messages)
-    at = raw.find(listed)
-    if at < 0 or not raw[:at].rstrip().endswith(b":"):
+    listed = _listed(raw)
+    if listed is None:
         return None
-    if not raw[:at].rstrip()[:-1].rstrip().endswith(b'"messages"'):
-        return None
-    return at + 1, at + len(listed[:-1].rstrip())
+    for named in NAME.finditer(raw):
+        if raw.startswith(listed, named.end()):
+            return named.end() + 1, named.end() + len(listed[:-1].rstrip())
+    return None
 
 
 def _system_key(conversation: Conversation) -> bytes:

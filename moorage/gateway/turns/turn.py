@@ -57,7 +57,8 @@ def _read(gateway: Gateway, live: LiveSession, request: Request, path: str) -> M
         ask, read, content = read_completion(request), None, begin(path).plus(request.body)
     else:
         read, live.memo = read_in_session(live.memo, request, path)
-        ask, content = read.ask, read.content(path, request.body)
+        ask, memo = read.ask, live.memo
+        content = begin(path).plus(request.body) if memo is None else memo.content(request.body)
     retry = retry_of(request, content)
     return ModelCall(
         gateway=gateway,

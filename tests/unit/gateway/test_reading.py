@@ -53,8 +53,8 @@ def test_a_conversation_read_turn_by_turn_is_what_it_is_read_whole(
         read, memo = read_in_session(memo, request_of(raw), PATH)
         whole, _ = read_in_session(None, request_of(raw), PATH)
         same(read, whole)
-        assert read.content(PATH, raw).key(NO_EVIDENCE) == begin(PATH).plus(raw).key(NO_EVIDENCE)
         assert memo is not None
+        assert memo.content(raw).key(NO_EVIDENCE) == begin(PATH).plus(raw).key(NO_EVIDENCE)
         assert memo.prefix == raw[: len(memo.prefix)]
 
 
