@@ -150,10 +150,10 @@ class Fleet:
         """
         passed = passed_on(headers)
 
-        async def once(state: EndpointState) -> Answer:
+        def once(state: EndpointState) -> Awaitable[Answer]:
             silence_s = state.endpoint.timeout_s or self._silence_s
             target, body = put(state, path, make_body(state))
-            return await state.upstream.ask(method, target, passed, body, silence_s=silence_s)
+            return state.upstream.ask(method, target, passed, body, silence_s=silence_s)
 
         state, slots, answer = await self._attempt(once, Whom(named(model), session, pin, lane, fits))
         slots.give()
@@ -247,10 +247,10 @@ class Fleet:
 
     def _choose(self, whom: Whom, failed: Sequence[str]) -> EndpointState | None:
         """Where the next attempt goes; None: nowhere."""
-        model, session, pin, lane, fits = whom
+        model, session, fits = whom.model, whom.session, whom.fits
         following = self._following
-        if pin is not None:
-            pinned = self.find(pin)
+        if whom.pin is not None:
+            pinned = self.find(whom.pin)
             return pinned if pinned.keeps_old and (following is None or following.has(pinned, model)) else None
         home = None if session is None else self._homes.get(session)
         states: Sequence[EndpointState] = self._states if session is None else self._recording
@@ -259,6 +259,9 @@ class Fleet:
         if fits is not None:
             states = [state for state in states if fits(state)] or states
         spared = self._still_spared() if self._spared else ()
+        if home is not None and not failed and home.state.takes_new and home.state.url not in spared:
+            if home.state in states:
+                return home.state  # nearly all
         state = for_request(
             states,
             model,
@@ -266,7 +269,7 @@ class Fleet:
             pinned=home is not None and home.pinned,
             failed=failed,
             spared=spared,
-            load=eval_load if lane == "eval" else train_load,
+            load=eval_load if whom.lane == "eval" else train_load,
         )
         if session is not None and state is not None and (home is None or home.state is not state):
             if home is None and not failed:

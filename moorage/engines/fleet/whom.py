@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from moorage.engines.fleet.endpoint import DEFAULT_MODELS
 from moorage.engines.fleet.lane import Lane
@@ -12,7 +13,7 @@ from moorage.engines.fleet.state import EndpointState
 __all__ = ["Whom", "named"]
 
 
-class Whom(NamedTuple):
+class Whom(msgspec.Struct, frozen=True):
     """Who may be asked. `fits`: whom to prefer to all others; None: anybody."""
 
     model: str | None

@@ -77,7 +77,7 @@ def append_fields(raw: bytes, fields: list[bytes]) -> bytes:
     if not fields:
         return raw
     body = raw.rstrip()[:-1].rstrip()
-    return b"%s%s%s}" % (body, b"" if body.endswith(b"{") else b",", b",".join(fields))
+    return b"".join((body, b"" if body.endswith(b"{") else b",", b",".join(fields), b"}"))
 
 
 def tokens_body(

@@ -26,6 +26,9 @@ PHRASES = {
     504: b"Gateway Timeout",
 }
 
+STATUS = b"HTTP/1.1 %d %b\r\ncontent-type: "
+BEGINNINGS = {status: STATUS % (status, phrase) for status, phrase in PHRASES.items()}
+
 BUSY = b'{"error":{"message":"too many connections are open","type":"server_error","param":null,"code":"too_busy"}}'
 TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
@@ -36,13 +39,11 @@ TOO_MANY = (
 
 def head_of(reply: Reply, length: bytes, request_id: str, *, last: bool) -> bytes:
     """`length`: the line that says how long the body is. `last`: the connection ends with this reply."""
-    lines = [
-        b"HTTP/1.1 %d %b" % (reply.status, PHRASES.get(reply.status, b"Status")),
-        b"content-type: " + reply.content_type,
-        length,
-        b"x-request-id: " + request_id.encode("latin-1"),
-    ]
+    beginning = BEGINNINGS.get(reply.status) or STATUS % (reply.status, b"Status")
+    parts = [beginning, reply.content_type, b"\r\n", length, b"\r\nx-request-id: ", request_id.encode("latin-1")]
     if last:
-        lines.append(b"connection: close")
-    lines += [name + b": " + value for name, value in reply.headers]
-    return b"\r\n".join(lines) + b"\r\n\r\n"
+        parts.append(b"\r\nconnection: close")
+    for pair in reply.headers:
+        parts.append(b"\r\n%b: %b" % pair)
+    parts.append(b"\r\n\r\n")
+    return b"".join(parts)

@@ -173,6 +173,9 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     fixed = FIXED.get(path)
     if fixed is not None:
         return _by_method(fixed, method, path), {}
+    uid, _, rest = path[1:].partition("/")
+    if rest and rest in SESSION and uid not in RESERVED:  # nearly all
+        return _by_method(SESSION[rest], method, path), {"uid": uid}
     parts = path.split("/")[1:]
     if parts[0] == "docs" and len(parts) == 2:
         pages = {"GET": Route(operations.docs_file, "problem", "/docs/{file}")}
@@ -207,10 +210,9 @@ def check_uids(route: Route, params: Mapping[str, str]) -> None:
 
 
 def _of_uid(method: str, path: str, parts: list[str]) -> tuple[Route, dict[str, str]]:
-    rest = "/".join(parts[1:])
-    if len(parts) == 1 or parts[1] in ("v1", "nodes"):
-        if rest in SESSION:
-            return _by_method(SESSION[rest], method, path), {"uid": parts[0]}
+    if len(parts) == 1:
+        return _by_method(SESSION[""], method, path), {"uid": parts[0]}
+    if parts[1] in ("v1", "nodes"):
         raise Fault(404, f"no route {path}", code="route_unknown")
     rest = "/".join(parts[3:] if parts[2:3] == ["v1"] else parts[2:])
     if rest not in TRAJECTORY:

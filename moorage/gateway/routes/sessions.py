@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -177,9 +178,9 @@ async def render(gateway: Gateway, request: Request) -> Reply:
     return json_reply({"prompt_text": text, "token_ids": ids, "num_tokens": len(ids)})
 
 
-async def of_path(gateway: Gateway, request: Request) -> LiveSession:
+def of_path(gateway: Gateway, request: Request) -> Awaitable[LiveSession]:
     """The session that stands in the path. Raises NotFoundError."""
-    return await gateway.sessions.get(request.params["uid"], "session")
+    return gateway.sessions.get(request.params["uid"], "session")
 
 
 async def _count_nodes(gateway: Gateway, row: Trajectory) -> int:

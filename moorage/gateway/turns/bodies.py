@@ -16,6 +16,8 @@ __all__ = ["ChatAsk", "CompletionAsk", "ModelAsk", "check_chat", "read_chat", "r
 
 MAX_N = 1024
 
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
 
 class StreamOptions(msgspec.Struct, frozen=True):
     include_usage: bool | None = None
@@ -104,7 +106,7 @@ def _check(ask: ModelAsk) -> None:
 
 def sampling_of(raw: bytes) -> bytes:
     """The request's other fields as JSON: how it asked to be sampled. Fields keep their order and their text."""
-    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    fields = _FIELDS.decode(raw)
     for name in ("messages", "prompt", "tools", "stream", "stream_options", "model"):
         fields.pop(name, None)
     return msgspec.json.encode(fields)
