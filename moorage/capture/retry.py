@@ -25,7 +25,7 @@ import msgspec
 
 from moorage.capture.chain import digest
 
-__all__ = ["Action", "Begun", "Evidence", "RetryKey", "begin", "choose", "retry_evidence", "retry_key"]
+__all__ = ["Action", "Begun", "Evidence", "RetryKey", "begin", "choose", "key_of", "retry_evidence", "retry_key"]
 
 Action = Literal["ask", "wait", "replay"]
 
@@ -68,7 +68,13 @@ def retry_evidence(idempotency_key: str | None, stainless_retry_count: str | Non
 
 def retry_key(path: str, body: bytes, evidence: Evidence) -> RetryKey:
     """`path`: the route within the session, so that the spellings of one route are one."""
-    return begin(path).plus(body).key(evidence)
+    return key_of(begin(path).plus(body).digest(), evidence)
+
+
+def key_of(content: bytes, evidence: Evidence) -> RetryKey:
+    """The same of the digest of path and body."""
+    token = evidence.idempotency_key.encode("utf-8", "surrogateescape")
+    return RetryKey(content, digest(token) if token else b"", evidence.counted)
 
 
 class Begun:
@@ -85,10 +91,9 @@ class Begun:
         copy.update(more)
         return Begun(copy)
 
-    def key(self, evidence: Evidence) -> RetryKey:
-        """What `retry_key` gives for the path and the body so far."""
-        token = evidence.idempotency_key.encode("utf-8", "surrogateescape")
-        return RetryKey(self._hash.digest(), digest(token) if token else b"", evidence.counted)
+    def digest(self) -> bytes:
+        """[16] of the path and the body so far."""
+        return self._hash.digest()
 
 
 def begin(path: str) -> Begun:

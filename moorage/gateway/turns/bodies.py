@@ -16,6 +16,8 @@ __all__ = ["ChatAsk", "CompletionAsk", "ModelAsk", "check_chat", "read_chat", "r
 
 MAX_N = 1024
 
+NO_SAMPLING = frozenset(("messages", "prompt", "tools", "stream", "stream_options", "model"))
+
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -107,6 +109,6 @@ def _check(ask: ModelAsk) -> None:
 def sampling_of(raw: bytes) -> bytes:
     """The request's other fields as JSON: how it asked to be sampled. Fields keep their order and their text."""
     fields = _FIELDS.decode(raw)
-    for name in ("messages", "prompt", "tools", "stream", "stream_options", "model"):
-        fields.pop(name, None)
+    for name in fields.keys() & NO_SAMPLING:
+        del fields[name]
     return msgspec.json.encode(fields)

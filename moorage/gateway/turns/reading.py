@@ -24,33 +24,29 @@ NAME = re.compile(rb'"messages"\s*:\s*')
 class Memo:
     """What was read of a session's last chat request; never changed."""
 
-    __slots__ = ("begun", "conversation", "has_other_parts", "head", "prefix", "system_key")
+    __slots__ = ("begun", "head", "prefix", "read", "tail")
 
-    def __init__(self, raw: bytes, span: tuple[int, int], read: ChatRead, begun: Begun) -> None:
+    def __init__(self, raw: bytes, span: tuple[int, int], begun: Begun, read: ChatRead) -> None:
         """`span`: where the messages' list begins (after its bracket) and where its last message ends."""
         start, end = span
         self.head = raw[:start]
         """The body up to the bracket that opens its messages."""
         self.prefix = raw[:end]
         """The body up to the end of its last message."""
-        self.conversation = read.conversation
-        self.has_other_parts = read.has_other_parts
-        self.system_key = read.system_key
+        self.tail = raw[end:]
+        """The rest of it."""
         self.begun = begun
         """The digest of the route and the prefix."""
+        self.read = read
 
     @property
     def size_bytes(self) -> int:
         """About what it takes in memory."""
-        return 4 * len(self.prefix) + 200 * len(self.conversation.messages)
-
-    def content(self, raw: bytes) -> Begun:
-        """The digest of the route and the whole of a body that begins with the prefix."""
-        return self.begun.plus(raw[len(self.prefix) :])
+        return 4 * (len(self.prefix) + len(self.tail)) + 200 * len(self.read.conversation.messages)
 
 
 class ChatRead(msgspec.Struct, frozen=True):
-    """A chat request, read."""
+    """A chat request, read. Requests of a session that are the same have the same one."""
 
     ask: ChatAsk
     conversation: Conversation
@@ -60,6 +56,8 @@ class ChatRead(msgspec.Struct, frozen=True):
     """The key after the leading system messages; empty: there are none."""
     has_other_parts: bool
     """A message has image, audio or video parts: only the engine can turn those into tokens."""
+    content: bytes
+    """[16] digest of the route within the session and the whole body."""
 
     @property
     def engine_renders(self) -> bool:
@@ -75,42 +73,56 @@ def read_in_session(memo: Memo | None, request: Request, path: str) -> tuple[Cha
 
 def _continued(memo: Memo, request: Request) -> tuple[ChatRead, Memo] | None:
     """The request as a continuation of `memo`; None: it is none."""
-    raw = request.body
+    raw, known_bytes = request.body, len(memo.prefix)
     if not raw.startswith(memo.prefix):
         return None
-    rest = raw[len(memo.prefix) :].lstrip()
+    rest = raw[known_bytes:]
+    if rest == memo.tail:
+        return memo.read, memo  # another sample of the same
+    rest = rest.lstrip()
     if rest[:1] not in (b",", b"]"):
         return None
     small = memo.head + (rest[1:] if rest[:1] == b"," else rest)
     listed = _listed(small)
     if listed is None or not small.startswith(listed, len(memo.head) - 1):
         return None  # a second `messages` further on, which is the one that counts
-    ask = request.decode_part(small, ChatAsk)
-    check_chat(ask, at=len(memo.conversation.messages))
-    if not ask.messages:  # the same messages again: another sample
-        again = msgspec.structs.replace(ask, messages=memo.conversation.messages)
-        return ChatRead(again, memo.conversation, small, memo.system_key, memo.has_other_parts), memo
-    before = memo.conversation
-    new = read_conversation(ask.messages, after=(before.keys[-1], before.loose_keys[-1]))
+    ask, before = request.decode_part(small, ChatAsk), memo.read
+    known = before.conversation
+    check_chat(ask, at=len(known.messages))
+    new = read_conversation(ask.messages, after=(known.keys[-1], known.loose_keys[-1]))
     conversation = Conversation(
-        before.keys + new.keys, before.loose_keys + new.loose_keys, before.messages + new.messages
+        known.keys + new.keys, known.loose_keys + new.loose_keys, known.messages + new.messages
     )
-    other = memo.has_other_parts or _has_other_parts(ask.messages)
-    whole = msgspec.structs.replace(ask, messages=conversation.messages)
-    all_system = memo.system_key == before.keys[-1]  # then system messages may follow that still lead
-    system_key = _system_key(conversation) if all_system else memo.system_key
-    read = ChatRead(whole, conversation, small, system_key, other)
-    end = len(raw) - len(rest) + 1 + len(listed[1:-1].rstrip())
-    return read, Memo(raw, (len(memo.head), end), read, memo.begun.plus(raw[len(memo.prefix) : end]))
+    more = listed[1:-1].rstrip()
+    end = len(raw) - len(rest) + 1 + len(more) if more else known_bytes
+    begun = memo.begun.plus(raw[known_bytes:end])
+    all_system = before.system_key == known.keys[-1]  # then system messages may follow that still lead
+    read = ChatRead(
+        ask=msgspec.structs.replace(ask, messages=conversation.messages),
+        conversation=conversation,
+        small=small,
+        system_key=_system_key(conversation) if all_system else before.system_key,
+        has_other_parts=before.has_other_parts or _has_other_parts(ask.messages),
+        content=begun.plus(raw[end:]).digest(),
+    )
+    return read, Memo(raw, (len(memo.head), end), begun, read)
 
 
 def _whole(request: Request, path: str) -> tuple[ChatRead, Memo | None]:
     ask = read_chat(request)
-    conversation = read_conversation(ask.messages)
-    raw, has_other_parts = request.body, _has_other_parts(ask.messages)
-    read = ChatRead(ask, conversation, raw, _system_key(conversation), has_other_parts)
+    raw, conversation = request.body, read_conversation(ask.messages)
     span = _span(raw)
-    return read, None if span is None else Memo(raw, span, read, begin(path).plus(raw[: span[1]]))
+    end = len(raw) if span is None else span[1]
+    begun = begin(path).plus(raw[:end])
+    read = ChatRead(
+        ask=ask,
+        conversation=conversation,
+        small=raw,
+        system_key=_system_key(conversation),
+        has_other_parts=_has_other_parts(ask.messages),
+        content=begun.plus(raw[end:]).digest(),
+    )
+    return read, None if span is None else Memo(raw, span, begun, read)
 
 
 class _Messages(msgspec.Struct):

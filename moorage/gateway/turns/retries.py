@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from moorage.capture.retry import Begun, RetryKey, choose, retry_evidence
+from moorage.capture.retry import RetryKey, choose, key_of, retry_evidence
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.http.request import Request
 from moorage.gateway.turns.live import LiveSession
 
 __all__ = ["Flight", "answer_once", "retry_of"]
 
-NO_EVIDENCE = retry_evidence(None, None)
 
-
-def retry_of(request: Request, content: Begun) -> RetryKey:
-    """`content`: the digest of the route within the session and the whole body."""
+def retry_of(request: Request, content: bytes) -> RetryKey:
+    """`content`: [16] digest of the route within the session and the whole body."""
     key, count = request.header(b"idempotency-key"), request.header(b"x-stainless-retry-count")
-    return content.key(NO_EVIDENCE if key is None and count is None else retry_evidence(key, count))
+    if key is None and count is None:
+        return RetryKey(content, b"", counted=False)
+    return key_of(content, retry_evidence(key, count))
 
 
 async def answer_once(

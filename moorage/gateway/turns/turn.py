@@ -54,11 +54,10 @@ async def take_turn(gateway: Gateway, live: LiveSession, request: Request, path:
 def _read(gateway: Gateway, live: LiveSession, request: Request, path: str) -> ModelCall:
     ask: ChatAsk | CompletionAsk
     if path == COMPLETIONS:
-        ask, read, content = read_completion(request), None, begin(path).plus(request.body)
+        ask, read, content = read_completion(request), None, begin(path).plus(request.body).digest()
     else:
         read, live.memo = read_in_session(live.memo, request, path)
-        ask, memo = read.ask, live.memo
-        content = begin(path).plus(request.body) if memo is None else memo.content(request.body)
+        ask, content = read.ask, read.content
     retry = retry_of(request, content)
     return ModelCall(
         gateway=gateway,
