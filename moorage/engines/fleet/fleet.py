@@ -259,9 +259,9 @@ class Fleet:
         if fits is not None:
             states = [state for state in states if fits(state)] or states
         spared = self._still_spared() if self._spared else ()
-        if home is not None and not failed and home.state.takes_new and home.state.url not in spared:
-            if home.state in states:
-                return home.state  # nearly all
+        lives = None if home is None else home.state
+        if lives is not None and not failed and lives in states and lives.takes_new and lives.url not in spared:
+            return lives  # nearly all
         state = for_request(
             states,
             model,

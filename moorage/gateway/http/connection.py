@@ -39,21 +39,15 @@ WHOLE_BYTES = 64 * 1024
 """A body up to this is copied to its head, so that both go out at once."""
 
 
-NOTED = frozenset((b"content-length", b"expect", b"origin"))
-
-
 class Connection(asyncio.Protocol):
     """Made for each client that connects; httptools calls the `on_…` methods."""
 
     __slots__ = (
-        "_announced",
         "_app",
         "_began_at",
         "_body",
         "_body_bytes",
         "_closing",
-        "_expects",
-        "_from_page",
         "_given_up",
         "_head_bytes",
         "_headers",
@@ -61,6 +55,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_listener",
         "_loop",
+        "_named",
         "_parser",
         "_read_at",
         "_request",
@@ -189,18 +184,17 @@ class Connection(asyncio.Protocol):
             return  # a trailer: nothing that we read
         name = name.lower()
         self._headers.append((name, value))
-        if name in NOTED:
-            self._note(name, value)
+        self._named.setdefault(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         if len(self._headers) > HEADERS:
             self._refuse(431, f"there are more than {HEADERS} headers", "headers_too_large")
             return
-        limit = self._app.body_limit_bytes
-        if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > limit):
-            self._give_up(BodyTooLarge(int(self._announced), limit))
-        elif self._expects and not self._closing:
+        announced, limit = self._named.get(b"content-length", b""), self._app.body_limit_bytes
+        if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
+            self._give_up(BodyTooLarge(int(announced), limit))
+        elif b"expect" in self._named and self._expects() and not self._closing:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -217,8 +211,8 @@ class Connection(asyncio.Protocol):
             return
         method = self._parser.get_method().decode("latin-1")
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request = Request(method, self._target, self._headers, body)
-        request.from_page = self._from_page
+        request = Request(method, self._target, self._headers, body, self._named)
+        request.from_page = b"origin" in self._named
         request.keep_alive = self._parser.should_keep_alive() and self._keep_alive
         request.chunks = self._parser.get_http_version() == "1.1"
         self._reset()
@@ -341,13 +335,8 @@ class Connection(asyncio.Protocol):
         self._request = request
         request.task = self._loop.create_task(self._app.answer(request, self))
 
-    def _note(self, name: bytes, value: bytes) -> None:
-        if name == b"content-length":
-            self._announced = value
-        elif name == b"origin":
-            self._from_page = True
-        elif value.lower() == b"100-continue":
-            self._expects = True
+    def _expects(self) -> bool:
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
 
     def _head(self, request: Request, reply: Reply, length: bytes) -> bytes:
         if self._closing or not request.keep_alive:
@@ -383,9 +372,9 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._named: dict[bytes, bytes] = {}
+        """The first header of each name."""
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._head_bytes = 0
         self._in_head = True
-        self._announced = b""
-        self._expects = self._from_page = False

@@ -23,6 +23,7 @@ class Request:
     __slots__ = (
         "_abortable",
         "_gone",
+        "_named",
         "body",
         "chunks",
         "fault",
@@ -37,11 +38,19 @@ class Request:
         "task",
     )
 
-    def __init__(self, method: str, target: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-        """`target`: as the request line has it."""
+    def __init__(
+        self,
+        method: str,
+        target: bytes,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        named: dict[bytes, bytes] | None = None,
+    ) -> None:
+        """`target`: as the request line has it. `named`: the first header of each name; None: not looked for yet."""
         self.method = method
         self.path, self.query_string = _split(target)
         self.headers = headers
+        self._named = dict(reversed(headers)) if named is None else named
         self.body = body
         self.id = ""
         """Of this request: in logs, in its reply's `x-request-id`."""
@@ -61,10 +70,8 @@ class Request:
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header, or None."""
-        for key, value in self.headers:
-            if key == name:
-                return str(value, "latin-1")
-        return None
+        value = self._named.get(name)
+        return None if value is None else str(value, "latin-1")
 
     @property
     def query(self) -> dict[str, str]:

@@ -81,7 +81,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
         """What the record keeps of the request; its conversation is filled in later."""
         return Asked(
             request_id=self.gateway.new_id(),
-            sampling=sampling_of(self.small_body),
+            sampling=self.read.sampling if self.read is not None else sampling_of(self.request.body),
             retry_key=self.retry.content,
             idempotency_digest=self.retry.idempotency_digest,
             tools=self.ask.tools if isinstance(self.ask, ChatAsk) else None,

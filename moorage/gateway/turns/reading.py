@@ -14,7 +14,7 @@ import msgspec
 from moorage.capture.messages import Conversation, read_conversation
 from moorage.capture.retry import Begun, begin
 from moorage.gateway.http.request import Request
-from moorage.gateway.turns.bodies import ChatAsk, check_chat, read_chat
+from moorage.gateway.turns.bodies import ChatAsk, check_chat, read_chat, sampling_of
 
 __all__ = ["ChatRead", "Memo", "read_in_session"]
 
@@ -52,6 +52,8 @@ class ChatRead(msgspec.Struct, frozen=True):
     conversation: Conversation
     small: bytes
     """The body with at least the new messages: its other fields are those of the request."""
+    sampling: bytes
+    """Those as JSON that say how it asked to be sampled."""
     system_key: bytes
     """The key after the leading system messages; empty: there are none."""
     has_other_parts: bool
@@ -90,9 +92,7 @@ def _continued(memo: Memo, request: Request) -> tuple[ChatRead, Memo] | None:
     known = before.conversation
     check_chat(ask, at=len(known.messages))
     new = read_conversation(ask.messages, after=(known.keys[-1], known.loose_keys[-1]))
-    conversation = Conversation(
-        known.keys + new.keys, known.loose_keys + new.loose_keys, known.messages + new.messages
-    )
+    conversation = Conversation(known.keys + new.keys, known.loose_keys + new.loose_keys, known.messages + new.messages)
     more = listed[1:-1].rstrip()
     end = len(raw) - len(rest) + 1 + len(more) if more else known_bytes
     begun = memo.begun.plus(raw[known_bytes:end])
@@ -101,6 +101,7 @@ def _continued(memo: Memo, request: Request) -> tuple[ChatRead, Memo] | None:
         ask=msgspec.structs.replace(ask, messages=conversation.messages),
         conversation=conversation,
         small=small,
+        sampling=sampling_of(small),
         system_key=_system_key(conversation) if all_system else before.system_key,
         has_other_parts=before.has_other_parts or _has_other_parts(ask.messages),
         content=begun.plus(raw[end:]).digest(),
@@ -118,6 +119,7 @@ def _whole(request: Request, path: str) -> tuple[ChatRead, Memo | None]:
         ask=ask,
         conversation=conversation,
         small=raw,
+        sampling=sampling_of(raw),
         system_key=_system_key(conversation),
         has_other_parts=_has_other_parts(ask.messages),
         content=begun.plus(raw[end:]).digest(),
