@@ -5,9 +5,10 @@ Packed ids are compared by memory, so how far two prompts agree costs microsecon
 
 from __future__ import annotations
 
+import struct
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 __all__ = ["ID_BYTES", "common_prefix", "count", "pack_floats", "pack_ids", "unpack_floats", "unpack_ids"]
@@ -35,9 +36,12 @@ def unpack_ids(packed: bytes | bytearray | memoryview) -> list[int]:
     return _native(values).tolist()
 
 
-def pack_floats(values: Iterable[float]) -> bytes:
+def pack_floats(values: Sequence[float]) -> bytes:
     """[N] numbers → [N] float64, to the bit. Raises TypeError for what is no number."""
-    return _native(array("d", values)).tobytes()
+    try:
+        return struct.pack(f"<{len(values)}d", *values)  # at half the cost of an array
+    except struct.error as fault:
+        raise TypeError(f"not a log probability: {fault}") from None
 
 
 def unpack_floats(packed: bytes | bytearray | memoryview) -> list[float]:
@@ -55,6 +59,8 @@ def count(packed: bytes | bytearray | memoryview) -> int:
 def common_prefix(a: bytes | bytearray, b: bytes | bytearray, *, a_from: int = 0, b_from: int = 0) -> int:
     """How many leading tokens `a` and `b` share; `a` is read from its token `a_from` on, `b` from `b_from`."""
     start = a_from * ID_BYTES
+    if b_from == 0 and a.startswith(b, start):
+        return count(b)  # as mostly: what is there is repeated
     other = memoryview(b)[b_from * ID_BYTES :]
     # startswith compares memory in place, a view needs no copy: halving finds the first difference in one more pass.
     low, high = 0, min(len(a) - start, len(other))
