@@ -34,7 +34,7 @@ class Strand:
     @property
     def end(self) -> int:
         """The position after the last token."""
-        return self.start + count(self.ids)
+        return self.start + len(self.ids) // ID_BYTES
 
 
 Place = tuple[Strand, int]
@@ -50,9 +50,10 @@ def walk(place: Place, ids: bytes) -> list[Place]:
     steps: list[Place] = []
     done = 0
     while True:
-        shared = common_prefix(ids, strand.ids, a_from=done, b_from=position - strand.start)
-        position += shared
-        done += shared
+        if strand.ids:  # the root has none
+            shared = common_prefix(ids, strand.ids, a_from=done, b_from=position - strand.start)
+            position += shared
+            done += shared
         steps.append((strand, position))
         below = None
         if strand.branches is not None and done * ID_BYTES < len(ids):
@@ -69,9 +70,9 @@ def insert(place: Place, ids: bytes) -> Strand:
         strand.ids += ids
         return strand
     strand, reached = walk((strand, position), ids)[-1]
-    rest = memoryview(ids)[(reached - position) * ID_BYTES :]
-    if not rest:
+    if reached - position == count(ids):
         return strand
+    rest = memoryview(ids)[(reached - position) * ID_BYTES :]
     if reached == strand.end and strand.parent is not None:
         strand.ids += rest
         return strand

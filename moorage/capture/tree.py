@@ -95,11 +95,14 @@ class CallTree:
         self, keys: Sequence[bytes], loose_keys: Sequence[bytes], *, tools: bytes | None = None
     ) -> tuple[Node, int, bool] | None:
         """The longer one of the two matches, and whether it is only a loose one; of equal length the strict one."""
-        strict = self.match(keys, tools=tools)
-        loose = self.match_loose(loose_keys, tools=tools)
-        if loose is not None and (strict is None or loose[1] > strict[1]):
-            return (*loose, True)
-        return (*strict, False) if strict is not None else None
+        for length in range(len(keys), 0, -1):
+            node = self._at(keys[length - 1], tools, loose=False)
+            if node is not None:
+                return node, length, False
+            node = self._at(loose_keys[length - 1], tools, loose=True)
+            if node is not None:
+                return node, length, True
+        return None
 
     def longest_prefix(self, prompt: bytes) -> tuple[Node | None, int]:
         """The node that [P] `prompt` goes on from, and how many leading tokens it shares with that node's path.
@@ -166,7 +169,10 @@ class CallTree:
         return parent
 
     def _index(self, node: Node) -> None:
-        for key in {node.reply_key, node.loose_reply_key} - {b""}:
+        strict, loose = node.reply_key, node.loose_reply_key
+        for key in (strict,) if loose == strict else (strict, loose):
+            if not key:
+                continue
             known = self._by_reply.get(key)
             if known is None:
                 self._by_reply[key] = node
@@ -177,15 +183,20 @@ class CallTree:
 
     def _match(self, keys: Sequence[bytes], tools: bytes | None, *, loose: bool) -> tuple[Node, int] | None:
         for length in range(len(keys), 0, -1):
-            known = self._by_reply.get(keys[length - 1])
-            if known is None:
-                continue
-            nodes = known if isinstance(known, list) else [known]
-            if not loose:
-                nodes = [node for node in nodes if node.reply_key == keys[length - 1]]
-            if nodes:
-                return _preferred(nodes, tools), length
+            node = self._at(keys[length - 1], tools, loose=loose)
+            if node is not None:
+                return node, length
         return None
+
+    def _at(self, key: bytes, tools: bytes | None, *, loose: bool) -> Node | None:
+        """The preferred one of the nodes with that reply key, be it only loosely; None: there is none."""
+        known = self._by_reply.get(key)
+        if known is None:
+            return None
+        nodes = known if isinstance(known, list) else [known]
+        if not loose:
+            nodes = [node for node in nodes if node.reply_key == key]
+        return _preferred(nodes, tools) if nodes else None
 
     def _end_of(self, seq: int) -> int:
         return self._nodes[seq].path_tokens
