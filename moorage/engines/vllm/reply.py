@@ -112,7 +112,8 @@ def check_end(finish_reason: str | None) -> str:
 def _read(raw: bytes, known: Known | None, parts: Parts | None) -> tuple[ReplySaid, bytes]:
     """The reply and its prompt's ids."""
     if parts is not None:
-        return parts.said, parts.known + packed_ids(parts.prompt_ids, "prompt")
+        new = parts.prompt_ids
+        return parts.said, parts.known + packed_ids(new, "prompt") if new else parts.known
     cut = None if known is None or not known.ids else without_known(raw, known.text)
     said = _decode(raw if cut is None else cut)
     ids = said.prompt_token_ids

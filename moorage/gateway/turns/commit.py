@@ -168,11 +168,12 @@ class _Drafting:
 
 
 def _extras(asked: Asked, choice: Sampled, placed: Placed, body: bytes | None) -> bytes:
+    """Its JSON, to be kept. Messages are put in as they are: encoded once, with all the rest."""
     return msgspec.json.encode(
         Extras(
-            messages=tuple(msgspec.Raw(msgspec.json.encode(message)) for message in asked.messages),
+            messages=tuple(asked.messages),  # type: ignore[arg-type]
             matched=placed.matched,
-            reply=msgspec.Raw(msgspec.json.encode(choice.message if choice.message is not None else choice.text)),
+            reply=choice.message if choice.message is not None else choice.text,  # type: ignore[arg-type]
             top_logprobs=choice.top_logprobs or RAW_NULL,
             body=msgspec.Raw(body) if body is not None else RAW_NULL,
             prompt_text=asked.prompt_text,
