@@ -9,7 +9,7 @@ import msgspec
 from moorage.capture.packing import pack_ids
 from moorage.engines.contract import Directed
 from moorage.engines.sglang.sampling import sampling_params, tops_of
-from moorage.engines.vllm.ask import append_fields
+from moorage.engines.vllm.ask import append_fields, ids_body
 from moorage.engines.vllm.asked import Asked, is_chat, wants_logprobs
 from moorage.engines.vllm.known import Known
 
@@ -59,4 +59,4 @@ def generate_request(
         asked["stream"] = True
     if "lora_path" in fields:
         asked["lora_path"] = fields["lora_path"]
-    return Directed(GENERATE, append_fields(b'{"input_ids":[' + known.text + b"]}", [msgspec.json.encode(asked)[1:-1]]))
+    return Directed(GENERATE, ids_body(b"input_ids", known, [msgspec.json.encode(asked)[1:-1]]))

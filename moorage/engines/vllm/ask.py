@@ -11,7 +11,7 @@ import msgspec
 from moorage.engines.vllm.asked import Asked, is_chat, wants_ids, wants_logprobs
 from moorage.engines.vllm.known import Known
 
-__all__ = ["CHAT_ONLY", "append_fields", "capture_body", "tokens_body"]
+__all__ = ["CHAT_ONLY", "append_fields", "capture_body", "ids_body", "tokens_body"]
 
 CHAT_ONLY = frozenset(
     (
@@ -54,6 +54,9 @@ OURS = frozenset(
     )
 )
 
+SPACE = b" \t\n\r"
+"""What JSON takes for white space."""
+
 
 def capture_body(raw: bytes, asked: Asked, model: str | None) -> bytes:
     """The client's chat or completion body, with ids and log probabilities asked for.
@@ -76,8 +79,16 @@ def append_fields(raw: bytes, fields: list[bytes]) -> bytes:
     """A JSON object's text with more fields (`"name":value`) at its end."""
     if not fields:
         return raw
-    body = raw.rstrip()[:-1].rstrip()
-    return b"".join((body, b"" if body.endswith(b"{") else b",", b",".join(fields), b"}"))
+    end = raw.rindex(b"}")
+    while raw[end - 1] in SPACE:
+        end -= 1
+    comma = b"" if raw[end - 1 : end] == b"{" else b","
+    return b"".join((memoryview(raw)[:end], comma, b",".join(fields), b"}"))
+
+
+def ids_body(key: bytes, known: Known, fields: list[bytes]) -> bytes:
+    """A JSON object of token ids, named `key`, and of at least one more field; long ids are copied once."""
+    return b"".join((b'{"', key, b'":[', known.text, b"],", b",".join(fields), b"}"))
 
 
 def tokens_body(
@@ -110,7 +121,7 @@ def tokens_body(
         more.append(b'"model":' + bytes(fields["model"]))
     drop = CHAT_ONLY | OURS if chat else OURS
     kept = {name: value for name, value in fields.items() if name not in drop}
-    return append_fields(b'{"prompt":[' + known.text + b"]}", [*_encoded(kept), *more])
+    return ids_body(b"prompt", known, [msgspec.json.encode(kept)[1:-1], *more] if kept else more)
 
 
 def _limits(fields: dict[str, msgspec.Raw], max_tokens: int | None, *, chat: bool) -> list[bytes]:
@@ -137,7 +148,3 @@ def _logprobs(fields: dict[str, msgspec.Raw], *, chat: bool) -> int:
         return max(0, msgspec.json.decode(number, type=int)) if number is not None else 0
     except msgspec.DecodeError:
         return 0
-
-
-def _encoded(fields: dict[str, msgspec.Raw]) -> list[bytes]:
-    return [msgspec.json.encode(name) + b":" + bytes(value) for name, value in fields.items()]

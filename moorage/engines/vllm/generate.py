@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.engines.vllm.ask import append_fields
+from moorage.engines.vllm.ask import ids_body
 from moorage.engines.vllm.known import Known
 
 __all__ = ["PATH", "generate_body", "is_closed"]
@@ -74,7 +74,7 @@ def generate_body(
         more.append(b'"stream":true,"stream_options":{"include_usage":true}')
     if model is not None:
         more.append(b'"model":' + msgspec.json.encode(model))
-    return append_fields(b'{"token_ids":[' + known.text + b"]}", more)
+    return ids_body(b"token_ids", known, more)
 
 
 def _structured(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:

@@ -25,18 +25,16 @@ class Known(NamedTuple):
     @classmethod
     def of(cls, ids: bytes) -> Known:
         """From packed ids alone."""
-        return cls(ids, msgspec.json.encode(unpack_ids(ids))[1:-1])
-
-    def plus(self, more: bytes) -> Known:
-        """With `more` [M] uint32 after it."""
-        if not self.ids:
-            return Known.of(more)
-        if not more:
-            return self
-        return Known(self.ids + more, self.text + b"," + msgspec.json.encode(unpack_ids(more))[1:-1])
+        return cls(ids, _text_of(ids))
 
     def up_to(self, ids: bytes) -> Known:
-        """For `ids`, from this when it is their beginning, else anew."""
-        if self.ids and ids.startswith(self.ids):
-            return self.plus(ids[len(self.ids) :])
-        return Known.of(ids)
+        """For `ids`, from this when it is their beginning, else anew. A long text is copied once."""
+        if not self.ids or not ids.startswith(self.ids):
+            return Known.of(ids)
+        if len(ids) == len(self.ids):
+            return self
+        return Known(ids, b",".join((self.text, _text_of(ids[len(self.ids) :]))))
+
+
+def _text_of(ids: bytes) -> bytes:
+    return msgspec.json.encode(unpack_ids(ids))[1:-1]

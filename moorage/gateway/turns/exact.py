@@ -69,7 +69,7 @@ async def answer(call: ModelCall) -> Reply | Stream:
     generation = msgspec.structs.replace(generation, choices=tuple(spoken))
     body = whole_reply(call, generation, logprobs=shown_logprobs(call, generation), extra=call.extra_fields())
     await commit(call.gateway, call.live, asked, generation, placed(call.gateway, plan), body=body)
-    call.live.known = known.plus(generation.choices[0].ids)
+    call.live.known = known
     return Reply(200, body)
 
 
@@ -143,7 +143,10 @@ async def _generate(call: ModelCall, known: Known) -> Generation:
     if missing:
         more = await all_of(_ask_once(call, known, 1) for _ in range(missing))
         choices += [one.choices[0] for one in more]
-    numbered = [msgspec.structs.replace(choice, index=index) for index, choice in enumerate(choices)]
+    numbered = [
+        choice if choice.index == index else msgspec.structs.replace(choice, index=index)
+        for index, choice in enumerate(choices)
+    ]
     return msgspec.structs.replace(generation, choices=tuple(numbered), usage=None)
 
 

@@ -57,7 +57,7 @@ async def frames(
         settled = True
         body = _body(call, rest.generation)
         await to_its_end(commit(call.gateway, call.live, asked, rest.generation, placed, body=body))
-        call.live.known = known.plus(generation.choices[0].ids)
+        call.live.known = known
         if rest.fault is not None:
             raise rest.fault
         for out in chunks.ends(rest, last, held=held):

@@ -178,7 +178,7 @@ class TestTokens:
 
 @given(IDS, IDS, IDS)
 def test_known_text_is_the_ids_text(first: list[int], second: list[int], other: list[int]) -> None:
-    known = Known.of(pack_ids(first)).plus(pack_ids(second))
+    known = Known.of(pack_ids(first)).up_to(pack_ids(first + second))
     assert known == Known.of(pack_ids(first + second))
     assert known.text == json.dumps(first + second, separators=(",", ":"))[1:-1].encode()
     for ids in (first + second + other, other, first, []):
