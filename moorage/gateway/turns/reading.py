@@ -24,25 +24,22 @@ NAME = re.compile(rb'"messages"\s*:\s*')
 class Memo:
     """What was read of a session's last chat request; never changed."""
 
-    __slots__ = ("begun", "head", "prefix", "read", "tail")
+    __slots__ = ("begun", "head", "prefix", "read", "size_bytes", "tail")
 
     def __init__(self, raw: bytes, span: tuple[int, int], begun: Begun, read: ChatRead) -> None:
         """`span`: where the messages' list begins (after its bracket) and where its last message ends."""
         start, end = span
         self.head = raw[:start]
         """The body up to the bracket that opens its messages."""
-        self.prefix = raw[:end]
-        """The body up to the end of its last message."""
+        self.prefix = memoryview(raw)[:end]
+        """The body up to the end of its last message; a long one is not copied for it."""
         self.tail = raw[end:]
         """The rest of it."""
         self.begun = begun
         """The digest of the route and the prefix."""
         self.read = read
-
-    @property
-    def size_bytes(self) -> int:
+        self.size_bytes = 4 * len(raw) + 200 * len(read.conversation.messages)
         """About what it takes in memory."""
-        return 4 * (len(self.prefix) + len(self.tail)) + 200 * len(self.read.conversation.messages)
 
 
 class ChatRead(msgspec.Struct, frozen=True):
