@@ -54,6 +54,10 @@ OURS = frozenset(
     )
 )
 
+CHAT_OR_OURS = CHAT_ONLY | OURS
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
 SPACE = b" \t\n\r"
 """What JSON takes for white space."""
 
@@ -105,7 +109,7 @@ def tokens_body(
     leaves it to the engine, which means 16 there.
     """
     known = prompt if isinstance(prompt, Known) else Known.of(prompt)
-    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    fields = _FIELDS.decode(raw)
     chat = "messages" in fields
     more = _limits(fields, max_tokens, chat=chat)
     tops = _logprobs(fields, chat=chat)
@@ -119,7 +123,7 @@ def tokens_body(
         more.append(b'"model":' + msgspec.json.encode(model))
     elif "model" in fields:
         more.append(b'"model":' + bytes(fields["model"]))
-    drop = CHAT_ONLY | OURS if chat else OURS
+    drop = CHAT_OR_OURS if chat else OURS
     kept = {name: value for name, value in fields.items() if name not in drop}
     return ids_body(b"prompt", known, [msgspec.json.encode(kept)[1:-1], *more] if kept else more)
 

@@ -16,6 +16,7 @@ from moorage.engines.vllm.generate import PATH as GENERATE
 from moorage.engines.vllm.generate import SAMPLING, generate_body, is_closed
 from moorage.engines.vllm.known import Known
 from moorage.engines.vllm.reply import read_completion, read_generate
+from moorage.engines.vllm.token_texts import without_token_texts
 from moorage.errors import FailedError
 from moorage.gateway.http.reply import Reply, Stream
 from moorage.gateway.turns import placeholders
@@ -172,7 +173,8 @@ def _read(call: ModelCall, known: Known, state: EndpointState, answered: Answer)
     with learning_of_ids(state):
         if state.dialect.retelling is not None:
             raw = retold(call, state, raw, prompt=known)
-        generation = read_completion(raw, known=known, top_logprobs=call.wants_logprobs)
+        lean = raw if call.wants_logprobs else without_token_texts(raw)
+        generation = read_completion(lean, known=known, top_logprobs=call.wants_logprobs)
     check_prompt(known.ids, generation)
     return generation
 
