@@ -61,7 +61,7 @@ def take_apart(raw: bytes, known: Known | None = None) -> Parts | None:
     escaped; that each one found was the field of its choice or reply, what is left shows.
     """
     logprobs = raw.find(LOGPROBS)
-    finish = raw.rfind(FINISH, logprobs)  # from the end: the log probabilities are long
+    finish = raw.find(FINISH, logprobs)  # not from the end: a prompt grows longer than the log probabilities
     ids = raw.find(TOKEN_IDS, finish)
     ids_end = raw.find(b"]", ids) + 1
     prompt = raw.find(PROMPT_IDS, ids_end)
