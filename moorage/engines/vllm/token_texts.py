@@ -20,6 +20,9 @@ def without_token_texts(raw: bytes) -> bytes:
     if start < 0 or not raw.startswith(TEXTS, end):
         return raw
     finish = raw.find(FINISH, end)
-    if finish < 0 or raw.find(LOGPROBS, finish) >= 0:
+    if finish < 0:
+        return raw
+    after = raw.find(b"{", finish)  # beyond the prompt's ids, which may be many, or in another choice
+    if after >= 0 and raw.find(LOGPROBS, after) >= 0:
         return raw
     return b"".join((memoryview(raw)[:end], memoryview(raw)[finish:]))
