@@ -143,6 +143,7 @@ class Place:
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             db.execute("PRAGMA cache_size = -8000")
+            db.execute("PRAGMA temp_store = MEMORY")  # what undoes one operation of a commit would else be a file
             migrate(db, now, str(self.path))
             # An empty transaction makes the log and its index, so that their identity can be kept.
             db.execute("BEGIN IMMEDIATE")
