@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from moorage.capture.retry import begin, retry_evidence
+from moorage.capture.retry import begin
 from tests.campaigns.conversations.boundaries import unexplained
 from tests.campaigns.conversations.reports import Report, Said, Sample
 from tests.campaigns.conversations.talk import Message, Talk, Turn
@@ -55,7 +55,7 @@ class Comparison:
     def _calls_of(self, turn: Turn) -> list[StoredCall]:
         """Those of the turn's very bytes, in the order in which they were committed, choices in theirs."""
         path = "/v1/chat/completions" if turn.messages else "/v1/completions"
-        key = begin(path).plus(turn.body).key(retry_evidence(None, None)).content
+        key = begin(path).plus(turn.body).digest()
         return [call for call in self._ledger.calls if call.record.retry_key == key]
 
     def _check_turn(self, turn: Turn, calls: Sequence[StoredCall]) -> None:
