@@ -4,14 +4,14 @@ The whole one decides. What was told is its beginning, or equal to it but for ou
 (then the record has it as it was told), or the two disagree, and the client is told so.
 
 Held back until more comes: white space at the end of a text, which parsers may drop, and what may be the beginning of
-a special token.
+a special token or of a text that ends the reply.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from moorage.errors import FailedError
@@ -56,9 +56,12 @@ class Hidden:
 class Told:
     """One choice."""
 
-    def __init__(self, hidden: Hidden, *, new_id: Callable[[], str], single_call: bool = False) -> None:
-        """`single_call`: `parallel_tool_calls` is false; further calls are left out."""
+    def __init__(
+        self, hidden: Hidden, *, new_id: Callable[[], str], single_call: bool = False, stop_texts: Sequence[str] = ()
+    ) -> None:
+        """`single_call`: `parallel_tool_calls` is false; further calls are left out. `stop_texts` end the reply."""
         self._hidden, self._new_id, self._single = hidden, new_id, single_call
+        self._stop_texts, self._stops = stop_texts, Hidden(list(stop_texts))
         self._told = {"reasoning": "", "content": ""}
         self._held = {"reasoning": "", "content": ""}
         self._calls: dict[Any, dict[str, Any]] = {}
@@ -100,11 +103,16 @@ class Told:
 
     def _text(self, name: str, more: str) -> str:
         text = self._hidden.out_of(self._held[name] + more)
-        end = len(text) - self._hidden.begun(text)
+        end = min(len(text) - self._hidden.begun(text), self._stop_in(text))
         end = len(text[:end].rstrip())
         self._held[name] = text[end:]
         self._told[name] += text[:end]
         return text[:end]
+
+    def _stop_in(self, text: str) -> int:
+        """Where a text that ends the reply begins, whole or not yet; the whole reply may leave it out."""
+        whole = [place for stop in self._stop_texts if stop and (place := text.find(stop)) >= 0]
+        return min(whole, default=len(text) - self._stops.begun(text))
 
     def _call(self, index: Any, part: Mapping[str, Any]) -> dict[str, Any] | None:
         call = self._calls.setdefault(index, {"name": None, "id": None, "arguments": ""})

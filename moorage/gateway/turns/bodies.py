@@ -51,6 +51,7 @@ class ChatAsk(ModelAsk, frozen=True, kw_only=True):
     messages: list[dict[str, Any]]
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    stop: Any = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     chat_template: str | None = None
@@ -58,6 +59,12 @@ class ChatAsk(ModelAsk, frozen=True, kw_only=True):
     documents: list[Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+
+    @property
+    def stop_texts(self) -> list[str]:
+        """The texts that end a reply."""
+        given = self.stop if isinstance(self.stop, list) else [self.stop]
+        return [one for one in given if isinstance(one, str)]
 
 
 class CompletionAsk(ModelAsk, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from moorage.engines.contract import Sampled
 from moorage.engines.parsing.feeding import ParsedStream, Piece
 from moorage.engines.parsing.names import WHOLE_ALONE
 from moorage.engines.parsing.told import Told
+from moorage.gateway.turns.bodies import ChatAsk
 from moorage.gateway.turns.constraining import asked_of
 from moorage.gateway.turns.saying import hidden_of
 
@@ -78,6 +79,10 @@ class LiveSplit:
 
     def _choice(self, index: int) -> Told:
         if index not in self._told:
-            single = self._asked.parallel_tool_calls is False
-            self._told[index] = Told(hidden_of(self._call), new_id=self._call.gateway.new_id, single_call=single)
+            self._told[index] = Told(
+                hidden_of(self._call),
+                new_id=self._call.gateway.new_id,
+                single_call=self._asked.parallel_tool_calls is False,
+                stop_texts=self._call.ask.stop_texts if isinstance(self._call.ask, ChatAsk) else (),
+            )
         return self._told[index]

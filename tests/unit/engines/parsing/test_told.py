@@ -126,3 +126,16 @@ def test_a_call_without_a_name_waits_for_it() -> None:
     [call] = told.add({"tool_calls": {"0": {"name": "f", "arguments": "}"}}})["tool_calls"]
     assert call["function"] == {"name": "f", "arguments": "{}"}
     assert call["id"]
+
+
+@pytest.mark.parametrize("pieces", [("a -(9)\nones", " "), ("a -(9)\non", "es "), ("a -(9)\n", "ones x")])
+def test_a_text_that_ends_the_reply_is_not_told_before_it_is_known_not_to(pieces: tuple[str, ...]) -> None:
+    """The engine leaves it out of the whole reply."""
+    one = telling(stop_texts=["is", "ones "])
+    begun = "".join(one.add({"reasoning": piece}).get("reasoning", "") for piece in pieces)
+    assert begun in ("", "a -(9)")
+    settled, rest = one.settle({"role": "assistant", "content": None, "reasoning": "a -(9)\n"}, cut=False)
+    assert settled["reasoning"] == "a -(9)\n" == begun + rest["reasoning"]
+    other = telling(stop_texts=["ones "])
+    said = [other.add({"content": piece}).get("content", "") for piece in ("on", "es", "t")]
+    assert "".join(said) == "onest"
