@@ -34,7 +34,7 @@ class SqliteDialect:
         """Many rows a statement: each gives the interpreter away, and a busy event loop gives it back late.
 
         With OR FAIL, the rows before one that is refused stay until the caller rolls back, as each does. Without it
-        SQLite copies every page into a temporary file before it changes it, to undo the statement alone.
+        SQLite copies every page before it changes it, to undo the statement alone.
         """
         known = " ON CONFLICT DO NOTHING" if table == "blobs" else ""
         marks = f"({', '.join('?' * len(rows[0]))})"

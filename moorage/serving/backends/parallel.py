@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["PIPELINE", "TENSOR", "shared_gpus"]
+__all__ = ["TENSOR", "shared_gpus"]
 
 TENSOR, PIPELINE = "tensor_parallel_size", "pipeline_parallel_size"
 
