@@ -34,11 +34,12 @@ __all__ = [
 
 _FOLD = "calls"
 _STATES = ("open", "ready", "leased", "acked", "dropped")
-_RECORDS = """CAST(coalesce(sum(length(c.record) + 160
+_BYTES = """length(c.record) + 160
     + coalesce((SELECT length(e.data) FROM extras e WHERE e.call = c.id), 0)
     + coalesce((SELECT sum(length(p.data)) FROM pieces p WHERE p.id >= c.id * 65536 AND p.id < (c.id + 1) * 65536), 0)
-    ), 0) AS BIGINT)"""
-"""Bytes of calls: besides its record a call takes about 160, for its row's other columns and its index entries."""
+    """
+"""Of a call: besides its record it takes about 160, for its row's other columns and its index entries."""
+_ALL = 1 << 62
 
 
 class Tallies:
@@ -159,7 +160,7 @@ def content_bytes(db: Connection) -> int:
 def of_trajectory(db: Connection, trajectory: int) -> dict[str, int]:
     """What its calls count for, by what."""
     rows = db.execute(
-        f"SELECT c.flags, count(*), {_RECORDS} FROM calls c WHERE c.trajectory = ? GROUP BY 1",  # noqa: S608
+        f"SELECT c.flags, count(*), CAST(sum({_BYTES}) AS BIGINT) FROM calls c WHERE c.trajectory = ? GROUP BY 1",  # noqa: S608
         (trajectory,),
     ).fetchall()
     return _by_what(rows)
@@ -169,10 +170,12 @@ def _count(db: Connection, after: int, upto: int | None, channel: str | None) ->
     where, values = ("", [after]) if upto is None else (" AND c.id <= ?", [after, upto])
     if channel is not None:
         where, values = f"{where} AND t.channel = ?", [*values, channel]  # type: ignore[list-item]
+    # The limit keeps the inner query apart: without it SQLite would sort whole records to group them.
     rows = db.execute(
-        f"SELECT t.channel, c.flags, count(*), {_RECORDS} FROM calls c CROSS JOIN trajectories t"  # noqa: S608
-        f" WHERE t.id = c.trajectory AND c.id > ?{where} GROUP BY 1, 2",
-        values,
+        "SELECT channel, flags, count(*), CAST(sum(size) AS BIGINT) FROM ("  # noqa: S608
+        f"SELECT t.channel AS channel, c.flags AS flags, {_BYTES} AS size FROM calls c CROSS JOIN trajectories t"
+        f" WHERE t.id = c.trajectory AND c.id > ?{where} LIMIT ?) AS found GROUP BY 1, 2",
+        [*values, _ALL],
     ).fetchall()
     found: dict[tuple[str, str], int] = {}
     for named in {row[0] for row in rows}:
