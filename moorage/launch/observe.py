@@ -44,8 +44,12 @@ def observe(plane: Plane, entries: Iterable[Entry], *, probe: bool = True) -> di
     One cheap call per platform in use, then one short request to each living service, all at once.
     """
     entries = list(entries)
+    launching = {entry["job_id"] for entry in entries if being_launched(entry)}
     lives = ask_platforms(plane, entries)
-    seen = {entry["job_id"]: _from_life(entry, lives[entry["job_id"]]) for entry in entries}
+    seen = {}
+    for entry in entries:
+        job_id = entry["job_id"]
+        seen[job_id] = _from_life(entry, lives[job_id], launching=job_id in launching)
     living = [entry for entry in entries if _may_answer(lives[entry["job_id"]])] if probe else []
     if living:
         from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +63,15 @@ def observe(plane: Plane, entries: Iterable[Entry], *, probe: bool = True) -> di
 def as_seen(entry: Entry, observed: Observed) -> Entry:
     """The entry with the state it has now."""
     return {**entry, **observed.fields, "state": observed.state, "reason": observed.reason}
+
+
+def being_launched(entry: Entry) -> bool:
+    """Whether a command is launching it just now, so that no platform need know it yet.
+
+    To be asked before the platform is: the command may launch it and end while the platform answers.
+    """
+    starter = identity_from(entry.get("starter"))
+    return entry.get("state") == "starting" and starter is not None and is_alive(starter)
 
 
 def ask_platforms(plane: Plane, entries: list[Entry]) -> dict[str, Life]:
@@ -84,17 +97,16 @@ def _mend(plane: Plane, entries: Iterable[Entry], lives: dict[str, Life]) -> Non
         lives.update({entry["job_id"]: mend(plane, entry, lives[entry["job_id"]]) for entry in lost})
 
 
-def _from_life(entry: Entry, life: Life) -> Observed:
+def _from_life(entry: Entry, life: Life, *, launching: bool) -> Observed:
     if life.state == "alive" and life.outlook == "failed":
         return Observed("failed", life.detail, life.fields)
     if life.state == "alive":
         return Observed("ready" if entry.get("state") in ("ready", None) else "starting", fields=life.fields)
     if life.state == "unknown":
         return Observed("unknown", life.detail, life.fields)
-    starter = identity_from(entry.get("starter"))
-    if not life.exists and entry.get("state") == "starting" and starter is not None:
-        if is_alive(starter):
-            return Observed("starting", "being launched")
+    if not life.exists and launching:
+        return Observed("starting", "being launched")
+    if not life.exists and entry.get("state") == "starting" and identity_from(entry.get("starter")) is not None:
         return Observed("failed", "its start was cut off before it was launched")
     return Observed("exited", life.detail, life.fields)
 

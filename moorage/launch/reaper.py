@@ -21,7 +21,7 @@ import moorage
 from moorage.errors import FailedError, MoorageError
 from moorage.launch.activity import Activity, read_activity
 from moorage.launch.entry import Entry, started_at_s
-from moorage.launch.observe import ask_platforms
+from moorage.launch.observe import ask_platforms, being_launched
 from moorage.launch.plane import Plane
 from moorage.launch.processes import ProcessIdentity, identity_from, identity_of
 from moorage.launch.stop import reaper_log, stop
@@ -94,8 +94,9 @@ def watch(plane: Plane, job_id: str) -> str:
             return "the service is gone"
         if not _is_me(entry):
             return "another reaper watches it"
+        launching = being_launched(entry)
         life = ask_platforms(plane, [entry])[job_id]
-        if life.state == "exited":
+        if life.state == "exited" and not launching:
             return "the service is dead"
         entry = {**entry, **life.fields}
         limits = Limits(_seconds(entry.get("ttl_s")), _seconds(entry.get("idle_timeout_s")))

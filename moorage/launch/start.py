@@ -92,8 +92,8 @@ class _Attempt:
         with held_back():
             entry = self._entry = _reserve(plane, plan, known, tried)
             self._report("launch", f"{plan.network_arch} on {_where(entry)}, job id {plan.job_id}")
-            entry = self._entry = _record(plane, plan.job_id, self._submit(entry))
             entry = self._entry = _spawn_reaper(plane, entry)
+            entry = self._entry = _record(plane, plan.job_id, self._submit(entry))
             if plan.request.no_wait:
                 return _record(plane, plan.job_id, {"starter": None})
         try:
@@ -198,6 +198,7 @@ def _record_ready(plane: Plane, wait: Wait, waited_s: float) -> Entry:
 
 
 def _spawn_reaper(plane: Plane, entry: Entry) -> Entry:
+    """Before the launch: a start that is killed then leaves nothing running whose time nobody watches."""
     if entry.get("ttl_s") is None and entry.get("idle_timeout_s") is None:
         return entry
     reaper = spawn_reaper(plane, entry["job_id"])

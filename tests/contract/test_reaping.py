@@ -5,14 +5,40 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
+from moorage.launch.entry import now_utc
+from moorage.launch.plane import Plane
 from moorage.launch.processes import identity_of
+from moorage.launch.reaper import spawn_reaper
+from tests.contract.platform_contract import free_port
 from tests.contract.stand_ins import StandIns, reapers_of, until
+
+KILLED_WHEN_LAUNCHED = """
+import os, signal, sys
+from moorage.launch.plan import StartRequest
+from moorage.launch.plane import Plane
+from moorage.launch.platforms.local_process import LocalProcess
+from moorage.launch.start import start
+
+class Launcher(LocalProcess):
+    def submit(self, submission):
+        super().submit(submission)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+job_id, model, port, ttl_s = sys.argv[1:]
+wanted = StartRequest(
+    network_arch="cosmos-rl", model_path=model, job_id=job_id, host_port=int(port), ttl_s=float(ttl_s)
+)
+start(Plane(os.environ, platforms={"local-process": Launcher(os.environ)}), wanted, lambda *_, **__: None)
+"""
+"""A start that is killed at the moment when its service runs, and before it could write anything more."""
 
 
 def test_a_time_to_live_ends_a_service(stand_ins: StandIns) -> None:
@@ -80,6 +106,29 @@ def test_a_reaper_that_was_killed_is_started_again_by_recover(local: StandIns) -
     local.recover()
     (again,) = until(lambda: reapers_of(entry["job_id"]), "there is a new one")
     assert local.read_state()[entry["job_id"]]["reaper"]["pid"] == again != entry["reaper"]["pid"]
+
+
+def test_a_start_that_is_killed_leaves_no_service_without_its_reaper(local: StandIns) -> None:
+    job_id = local.new_id()
+    words = [job_id, str(local.model), str(free_port()), "6"]
+    done = subprocess.run([sys.executable, "-c", KILLED_WHEN_LAUNCHED, *words], env=local.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    until(lambda: local.left_of(job_id) == [], "service, entry and reaper are gone")
+    assert "its time to live of 6 s is over" in reaper_log(local, job_id).read_text()
+
+
+def test_a_reaper_waits_for_a_launch_that_takes_long(local: StandIns) -> None:
+    """Its platform does not know the service yet, and that is no death: its time is watched all the same."""
+    job_id, starter = local.new_id(), identity_of(os.getpid())
+    assert starter is not None
+    entry = {"platform": "local-process", "state": "starting", "started_at": now_utc(), "ttl_s": 1}
+    local.write_state({job_id: {**entry, "starter": starter.as_field()}})
+    plane = Plane(local.environ)
+    with plane.registry.transaction() as state:
+        state.services[job_id]["reaper"] = spawn_reaper(plane, job_id).as_field()
+    until(lambda: not reapers_of(job_id), "the reaper has ended")
+    assert "its time to live of 1 s is over" in reaper_log(local, job_id).read_text()
+    assert local.read_state() == {}
 
 
 @pytest.mark.parametrize("flag", ["--ttl", "--idle-timeout"])

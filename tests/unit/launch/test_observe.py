@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_what_a_platform_s_word_means(tmp_path: Path, life: Life, fields: dict[s
     assert seen.state == state
     assert seen.dead == (state in ("exited", "failed"))
     assert as_seen(one, seen) == {**one, "state": state, "reason": seen.reason}
+
+
+def test_a_launch_that_ends_while_its_platform_is_asked_is_not_cut_off(tmp_path: Path) -> None:
+    """The answer is older than the launch: a prune that believed it would end a service that just came up."""
+    starter = subprocess.Popen(["sleep", "60"])
+    field = identity_of(starter.pid).as_field()
+
+    class Slow(Told):
+        def status(self, entries: list[dict[str, Any]]) -> dict[str, Life]:
+            starter.kill()
+            starter.wait()
+            return super().status(entries)
+
+    one = entry("a", state="starting", starter=field)
+    seen = observe(plane_of(tmp_path, local_docker=Slow({"a": GONE})), [one])["a"]
+    assert (seen.state, seen.reason) == ("starting", "being launched")
 
 
 @pytest.mark.parametrize(
