@@ -234,7 +234,7 @@ def _readiness_faults(reading: Reading) -> Iterator[Fault]:
         commands: Iterable[ContainerCommand] = (reading.section(SERVICE, "container_commands") or {}).values()
         for family in sorted({command.family for command in commands} - set(readiness.contracts)):
             yield document.fault(("readiness", "contracts", family), f"the family {family} has no contract", "add it")
-    if docker is not None and document is not None and not 0 < docker.port_first <= docker.port_last < 65536:
+    if docker is not None and document is not None and docker.port_first > docker.port_last:
         message = f"no port range: {docker.port_first} to {docker.port_last}"
         yield document.fault(("docker_run_reference", "port_first"), message, "port_first comes before port_last")
 

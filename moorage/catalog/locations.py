@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 if TYPE_CHECKING:
-    from yaml import SafeLoader as Loader
+    from yaml import SafeLoader
 else:
-    Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's parser is ten times faster
 
 DEEPEST = 100
 """Nesting that is refused beyond: libyaml's composer ends the process when its stack is used up."""
@@ -26,6 +27,22 @@ DEEPEST = 100
 _OPENERS = re.compile(r"[\[{]|[-?](?=\s)")
 _INDENT = re.compile(r"(?m)^ *")
 _SURROGATE = re.compile(r"(?i)\\ud[89a-f][0-9a-f]{2}")
+
+
+class Loader(SafeLoader):
+    """The safe loader, but for numbers of thousands of digits: 0x… may be of any length, and no fault could show it."""
+
+    def construct_shown_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number that can be written again."""
+        try:
+            value = self.construct_yaml_int(node)
+            str(value)
+        except ValueError as problem:
+            raise ConstructorError(problem=str(problem).partition(";")[0], problem_mark=node.start_mark) from problem
+        return value
+
+
+Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_shown_int)
 
 Parts = Sequence[str | int]
 """A place inside a document: keys and list indices from the top."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, StringConstraints
 
 ArchName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 DottedKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+$")]
 FileSuffix = Annotated[str, StringConstraints(pattern=r"^\.[a-z0-9]+$")]
 MimeType = Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z0-9.+-]+$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Shape(BaseModel):
@@ -111,10 +112,10 @@ class GpuHostEnv(Shape):
 class DockerRun(Shape):
     """How a container is run."""
 
-    container_port: int
+    container_port: Port
     publish_address: str
-    port_first: int
-    port_last: int
+    port_first: Port
+    port_last: Port
     network_env: EnvName
     network_default: str
     shm_size: str
@@ -135,8 +136,8 @@ class Readiness(Shape):
     contracts: dict[Literal["tao", "engine"], EndpointReadiness]
     retry_reasons: list[str]
     fatal_reasons: list[str]
-    wait_s: int
-    request_timeout_s: float
+    wait_s: PositiveInt
+    request_timeout_s: PositiveFloat
 
 
 class RegistryReference(Shape):
@@ -229,7 +230,7 @@ class RequestBody(Shape):
     method: str
     path: str
     content_type: str
-    timeout_s: int
+    timeout_s: PositiveInt
     roles: list[str]
     content_items: list[ContentItem]
     processed_messages: str

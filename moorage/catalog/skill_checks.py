@@ -87,7 +87,7 @@ def project_version(root: Path) -> tuple[str | None, list[Fault]]:
         return None, [text]
     try:
         version = tomllib.loads(text).get("project", {}).get("version")
-    except tomllib.TOMLDecodeError as problem:
+    except ValueError as problem:  # also of a number with thousands of digits
         line = _TOML_LINE.search(str(problem))
         return None, [_at("pyproject.toml", int(line[1]) if line else 1, f"not TOML: {problem}")]
     return (version, []) if isinstance(version, str) else (None, [_at("pyproject.toml", 1, "it has no version")])

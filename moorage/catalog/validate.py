@@ -109,5 +109,5 @@ def _compile_faults(document: Document, place: Parts, code: str) -> Iterator[Fau
         fault = document.fault(at, f"not Python: {problem.msg} (line {problem.lineno} of the block)")
         line = fault.line + (problem.lineno or 0)  # the text begins on the line below `code: |`
         yield Fault(file=fault.file, line=line, pointer=fault.pointer, message=fault.message, hint="")
-    except ValueError as problem:  # a NUL
-        yield document.fault(at, f"not Python: {problem}")
+    except (ValueError, MemoryError, RecursionError) as problem:  # a NUL, or nested deeper than the parser goes
+        yield document.fault(at, f"not Python: {str(problem) or 'nested too deeply'}")

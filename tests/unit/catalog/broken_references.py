@@ -18,6 +18,12 @@ _PREDICT = "/network_arch_constraints/cosmos-predict2.5"
 SHAPES = [
     (SERVICE, "container_port: 8080", "container_port: '8080' # HERE",
      "/docker_run_reference/container_port", "'8080'"),
+    (SERVICE, "container_port: 8080", "container_port: 80800 # HERE",
+     "/docker_run_reference/container_port", "80800 is wrong"),
+    (SERVICE, "port_first: 8080", "port_first: -1 # HERE", "/docker_run_reference/port_first", "-1 is wrong"),
+    (SERVICE, "wait_s: 1800", "wait_s: 0 # HERE\n  #", "/readiness/wait_s", "0 is wrong"),
+    (SERVICE, "request_timeout_s: 5.0", "request_timeout_s: .nan # HERE",
+     "/readiness/request_timeout_s", "nan is wrong"),
     (SERVICE, "remove_on_exit: false", "remove_on_exit: 0 # HERE",
      "/docker_run_reference/remove_on_exit", "0 is wrong"),
     (
@@ -180,6 +186,8 @@ REQUESTS = [
 ]  # fmt: skip
 
 CODE = [
+    (TEMPLATES, "          print(f\"latest: {state.latest}\")", f"          {'-' * 100_000}1",
+     "/stop/registry_cleanup/code", "not Python: nested too deeply"),
     (TEMPLATES, "          print(f\"latest: {state.latest}\")", "          print(f\"latest: {state.latest}\" # HERE",
      "/stop/registry_cleanup/code", "not Python"),
     (REQUEST, "      picture = base64.b64encode(", "      picture == = base64.b64encode( # HERE\n      ",

@@ -95,6 +95,9 @@ def test_read_yaml_runs_nothing_that_a_file_asks_for(tmp_path: Path) -> None:
         ("a: 2026-13-45\n", 1, "month"),
         ("? [1]\n: 2\n", 1, "unhashable"),
         ("a: \x07\n", 1, "control characters"),
+        (f"a: 1\nb: {'9' * 5000}\n", 2, "(4300 digits)"),
+        (f"a: 1\nb: 0x{'f' * 5000}\n", 2, "(4300 digits)"),
+        (f"a: 1\n? 0b{'1' * 20_000}\n: 2\n", 2, "(4300 digits)"),
     ],
 )
 def test_malformed_yaml_is_one_fault_with_its_line(text: str, line: int, part: str) -> None:

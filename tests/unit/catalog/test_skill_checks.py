@@ -172,7 +172,12 @@ def test_without_a_project_file_versions_are_not_compared(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("[project\n", 1), ('[project]\nversion = "1"\nversion = "2"\n', 3), ("[project]\nname = 'x'\n", 1)],
+    [
+        ("[project\n", 1),
+        ('[project]\nversion = "1"\nversion = "2"\n', 3),
+        ("[project]\nname = 'x'\n", 1),
+        (f"[project]\nversion = {'1' * 5000}\n", 1),
+    ],
 )
 def test_a_project_file_without_a_version_is_a_fault(root: Path, text: str, line: int) -> None:
     put(root, "pyproject.toml", text)
