@@ -25,10 +25,12 @@ HOMES = {
 PLATFORMS = tuple(HOMES)
 """The default first."""
 
-NEAR_PLATFORMS = frozenset({"local-process", "local-docker"})
-"""On this machine: asking them costs next to nothing, and their services are on loopback."""
+NEAR_PLATFORMS = ("local-process", "local-docker")
+"""On this machine: asking them costs next to nothing, and their services are on loopback.
 
-LOCAL_PORT_PLATFORMS = frozenset({"local-process", "local-docker", "slurm", "brev"})
+A tuple, since an entry of another tool may hold anything as its platform, also what no set can be asked for."""
+
+LOCAL_PORT_PLATFORMS = ("local-process", "local-docker", "slurm", "brev")
 """Where a service is reached by a port of this machine: published there, or a tunnel's end."""
 
 

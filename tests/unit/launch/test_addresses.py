@@ -48,6 +48,11 @@ def test_a_service_of_this_machine_is_asked_on_this_machine(host, platform):
     assert "moor recover" in caught.value.next
 
 
+@pytest.mark.parametrize("platform", [None, 7, {"local-process": 1}, ["local-process"]])
+def test_a_platform_that_is_no_name_is_no_platform_of_this_machine(platform):
+    assert base_url(entry("http://localhost:8080", platform)) == "http://localhost:8080"
+
+
 @given(url=st.text() | st.text(alphabet="localhst127.:/[]@?#%\\ \n").map("http://".__add__))
 def test_any_text_is_an_address_of_this_machine_or_refused(url):
     try:

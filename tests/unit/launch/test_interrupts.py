@@ -163,3 +163,13 @@ def test_at_the_end_nothing_interrupts(as_a_program):
 def test_secrets_are_shown_by_name_and_short_values_are_left():
     lines = redact(["token=abcdefgh, x=abc"], {"HF_TOKEN": "abcdefgh", "TAO_API_KEY": "abc"})
     assert list(lines) == ["token=<HF_TOKEN>, x=abc"]
+
+
+def test_a_secret_that_holds_another_one_is_no_less_hidden():
+    secrets = {"HF_TOKEN": "abcdefgh", "NGC_API_KEY": "abcdefgh-and-more"}
+    assert list(redact(["abcdefgh-and-more, abcdefgh"], secrets)) == ["<NGC_API_KEY>, <HF_TOKEN>"]
+
+
+def test_a_secret_is_hidden_whatever_blanks_and_breaks_it_was_exported_with():
+    lines = redact(["token=abcdefgh", "a second line"], {"HF_TOKEN": "\tabcdefgh \r\na second line\n"})
+    assert list(lines) == ["token=<HF_TOKEN>", "<HF_TOKEN>"]
