@@ -13,7 +13,7 @@ import sys
 import time
 
 from moorage.cli.progress import Progress
-from moorage.errors import MoorageError
+from moorage.errors import ConflictError, MoorageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ class Output:
             body["data"] = fault.data
         try:
             self._result(json.dumps(body))
-        except OSError:
+        except (OSError, ConflictError):
             self.abandon()
+            self._say({"event": "error", **error})
         return fault.exit_status
 
     def help(self, text: str) -> None:
@@ -95,7 +96,17 @@ class Output:
 
     def _result(self, text: str, end: str = "\n") -> None:
         self._end_progress()
-        print(_printable(text, self._stdout), end=end, file=self._stdout, flush=True)
+        try:
+            print(_printable(text, self._stdout), end=end, file=self._stdout, flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as fault:
+            raise ConflictError(
+                f"the result could not be written: {fault.strerror or fault}",
+                code="result_unwritable",
+                hint="what the command did stays done: look before it is run again",
+                next=["moor list"],
+            ) from fault
 
     def _talk(self, text: str) -> None:
         self._end_progress()
