@@ -12,7 +12,7 @@ import msgspec
 
 from moorage.gateway.http.faults import BodyNotJson, BodyWrong, ClientGone, Fault
 
-__all__ = ["Request"]
+__all__ = ["Request", "decode_body"]
 
 T = TypeVar("T")
 
@@ -83,20 +83,7 @@ class Request:
 
         Raises BodyNotJson (400) and BodyWrong (422), the latter with a JSON pointer to what is wrong.
         """
-        return self.decode_part(self.body if self.body.strip() or empty is None else empty, kind)
-
-    def decode_part(self, raw: bytes, kind: type[T]) -> T:
-        """The same for a part of the body."""
-        try:
-            return msgspec.json.decode(raw, type=kind)
-        except msgspec.ValidationError as fault:
-            raise BodyWrong.of(str(fault)) from None
-        except RecursionError:
-            raise BodyWrong("it is nested too deeply") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
-            if _has_nan(raw):
-                raise BodyWrong("NaN and Infinity are no JSON numbers") from None
-            raise BodyNotJson(f"the body is not JSON: {fault}") from None
+        return decode_body(self.body if self.body.strip() or empty is None else empty, kind)
 
     @property
     def gone(self) -> bool:
@@ -131,6 +118,23 @@ class Request:
             self.task.cancel()
 
 
+def decode_body(raw: bytes, kind: type[T]) -> T:
+    """JSON as `kind`. Raises BodyNotJson and BodyWrong."""
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+        if not raw.isascii():
+            raw.decode()  # what `kind` has no field for was not looked at
+    except msgspec.ValidationError as fault:
+        raise BodyWrong.of(str(fault)) from None
+    except RecursionError:
+        raise BodyWrong("it is nested too deeply") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        if _has_nan(raw):
+            raise BodyWrong("NaN and Infinity are no JSON numbers") from None
+        raise BodyNotJson(f"the body is not JSON: {fault}") from None
+    return value
+
+
 def _split(target: bytes) -> tuple[str, str]:
     """Path and query of a request line's target; a target with scheme and host (to a proxy) loses them."""
     text = target.decode("latin-1")
@@ -142,8 +146,9 @@ def _split(target: bytes) -> tuple[str, str]:
 
 def _has_nan(raw: bytes) -> bool:
     """JSON but for NaN or Infinity, which Python's own encoder writes."""
+    found: list[str] = []
     try:
-        json.loads(raw)
+        json.loads(raw.decode(), parse_constant=found.append)
     except (ValueError, RecursionError):
         return False
-    return True
+    return bool(found)

@@ -84,9 +84,9 @@ def read_chat(request: Request) -> ChatAsk:
     return ask
 
 
-def check_chat(ask: ChatAsk, *, at: int = 0) -> None:
-    """Raises BodyWrong for messages that are none. `at`: how many earlier ones were checked already."""
-    for index, message in enumerate(ask.messages, at):
+def check_chat(ask: ChatAsk) -> None:
+    """Raises BodyWrong for messages that are none."""
+    for index, message in enumerate(ask.messages):
         if not isinstance(message.get("role"), str):
             raise BodyWrong("a message needs a role", f"/messages/{index}/role")
         if not isinstance(message.get("content"), str | list | None):

@@ -13,7 +13,9 @@ import msgspec
 
 from moorage.capture.messages import Conversation, read_conversation
 from moorage.capture.retry import Begun, begin
-from moorage.gateway.http.request import Request
+from moorage.engines.vllm.ask import SPACE
+from moorage.gateway.http.faults import Fault
+from moorage.gateway.http.request import Request, decode_body
 from moorage.gateway.turns.bodies import ChatAsk, check_chat, read_chat, sampling_of
 
 __all__ = ["ChatRead", "Memo", "read_in_session"]
@@ -66,31 +68,37 @@ class ChatRead(msgspec.Struct, frozen=True):
 
 def read_in_session(memo: Memo | None, request: Request, path: str) -> tuple[ChatRead, Memo | None]:
     """The request, and what to remember of it; None where its text gives no hold. Raises as `read_chat` does."""
-    continued = _continued(memo, request) if memo is not None else None
+    continued = _continued(memo, request.body) if memo is not None else None
     return _whole(request, path) if continued is None else continued
 
 
-def _continued(memo: Memo, request: Request) -> tuple[ChatRead, Memo] | None:
-    """The request as a continuation of `memo`; None: it is none."""
-    raw, known_bytes = request.body, len(memo.prefix)
+def _continued(memo: Memo, raw: bytes) -> tuple[ChatRead, Memo] | None:
+    """The request as a continuation of `memo`; None: it is none, or it has a fault, which reading it whole tells."""
+    known_bytes = len(memo.prefix)
     if not raw.startswith(memo.prefix):
         return None
     rest = raw[known_bytes:]
     if rest == memo.tail:
         return memo.read, memo  # another sample of the same
-    rest = rest.lstrip()
+    rest = rest.lstrip(SPACE)
     if rest[:1] not in (b",", b"]"):
         return None
     small = memo.head + (rest[1:] if rest[:1] == b"," else rest)
     listed = _listed(small)
-    if listed is None or not small.startswith(listed, len(memo.head) - 1):
-        return None  # a second `messages` further on, which is the one that counts
-    ask, before = request.decode_part(small, ChatAsk), memo.read
+    if listed is None or not _is_at(small, len(memo.head) - 1, listed):
+        return None
+    more = listed[1:-1].rstrip(SPACE)
+    if bool(more) != (rest[:1] == b","):
+        return None
+    try:
+        ask = decode_body(small, ChatAsk)
+        check_chat(ask)
+    except Fault:
+        return None
+    before = memo.read
     known = before.conversation
-    check_chat(ask, at=len(known.messages))
     new = read_conversation(ask.messages, after=(known.keys[-1], known.loose_keys[-1]))
     conversation = Conversation(known.keys + new.keys, known.loose_keys + new.loose_keys, known.messages + new.messages)
-    more = listed[1:-1].rstrip()
     end = len(raw) - len(rest) + 1 + len(more) if more else known_bytes
     begun = memo.begun.plus(raw[known_bytes:end])
     all_system = before.system_key == known.keys[-1]  # then system messages may follow that still lead
@@ -132,7 +140,7 @@ def _listed(raw: bytes) -> bytes | None:
     """The text of the messages' list; of two the last one's. None: there is none."""
     try:
         return bytes(msgspec.json.decode(raw, type=_Messages).messages)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
@@ -141,10 +149,17 @@ def _span(raw: bytes) -> tuple[int, int] | None:
     listed = _listed(raw)
     if listed is None:
         return None
-    for named in NAME.finditer(raw):
-        if raw.startswith(listed, named.end()):
-            return named.end() + 1, named.end() + len(listed[:-1].rstrip())
-    return None
+    start = next((named.end() for named in NAME.finditer(raw) if raw.startswith(listed, named.end())), None)
+    if start is None or not _is_at(raw, start, listed):
+        return None
+    return start + 1, start + len(listed[:-1].rstrip(SPACE))
+
+
+def _is_at(raw: bytes, start: int, listed: bytes) -> bool:
+    """Whether the messages that count stand there, and not only the same text: in another field, or named twice."""
+    if not raw.startswith(listed, start):
+        return False
+    return _listed(b"".join((raw[:start], b"0", memoryview(raw)[start + len(listed) :]))) == b"0"
 
 
 def _system_key(conversation: Conversation) -> bytes:
