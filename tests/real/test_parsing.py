@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from moorage.engines.parsing.feeding import Piece
 from moorage.engines.parsing.names import REASONING_PARSERS, TOOL_PARSERS
 from moorage.engines.parsing.process import Asked, ParserProcess
+from moorage.engines.parsing.told import Hidden, Told
 from moorage.engines.tokenizer_files import load_tokenizer
 
 pytestmark = pytest.mark.vllm
@@ -41,7 +46,17 @@ def split(vllm_python, nano):
             asked = Asked(tool_parser=tool, reasoning_parser=reasoning, tools=TOOLS, **settings)
             return runner.run(process.parse(text, asked=asked, ids=ids))
 
-        parse.process = process
+        def stream(pieces, *, tool, reasoning):
+            async def feed():
+                found = process.stream(Asked(tool_parser=tool, reasoning_parser=reasoning, tools=TOOLS))
+                said = [one for piece in pieces for one in await found.feed([piece])]
+                assert found.broken is None
+                found.close()
+                return said
+
+            return runner.run(feed())
+
+        parse.process, parse.stream = process, stream
         yield parse
         runner.run(process.close())
 
@@ -135,3 +150,46 @@ def test_the_committed_names_are_those_of_vllm(vllm_python):
     tools, reasoning = json.loads(said.splitlines()[-1])
     assert set(tools) <= TOOL_PARSERS
     assert set(reasoning) <= REASONING_PARSERS
+
+
+WRITTEN = ("</think>", "<think>", "\n\n", " ", "So", "<tool", "</th", "\u00e9", "🦊", "<|im_end|>", CALL, OTHER)
+"""What a text is made of. A call that is broken is none in the whole reply, and one in a stream: that is vLLM's."""
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from([("hermes", "qwen3"), (None, "qwen3"), ("qwen3_coder", "qwen3"), ("hermes", "deepseek_r1")]),
+    st.lists(st.sampled_from(WRITTEN), max_size=6).map("".join),
+    st.lists(st.integers(1, 8), min_size=1, max_size=9),
+)
+def test_a_stream_says_what_the_whole_reply_says(split, nano, parsers, text, sizes):
+    tool, reasoning = parsers
+    if reasoning == "deepseek_r1":  # what stands before its mark is a thought in a stream, and nothing in the whole
+        text = "<think>" + text.replace("<think>", "")
+    tokenizer = load_tokenizer(nano)
+    hidden = Hidden(tokenizer.special_texts)
+    ids = tokenizer.encode(text)
+    whole = split(tokenizer.decode(ids, skip_special=False), tool=tool, reasoning=reasoning)
+    found = split.stream(pieces_of(tokenizer, ids, sizes), tool=tool, reasoning=reasoning)
+    told = Told(hidden, new_id=lambda: "x")
+    deltas = [told.add(one) for one in found]
+    message = {"content": hidden.out_of(whole.content or ""), "reasoning": hidden.out_of(whole.reasoning or "")}
+    settled, rest = told.settle({**message, "tool_calls": whole.tool_calls}, cut=False)
+    for name in ("content", "reasoning"):
+        said = "".join(delta.get(name, "") for delta in [*deltas, rest])
+        assert said == (settled[name] or "")
+        assert said.strip() == message[name].strip()
+    parts = [part for delta in [*deltas, rest] for part in delta.get("tool_calls", ())]
+    arguments = ["".join(one["function"]["arguments"] for one in parts if one["index"] == at) for at in range(6)]
+    assert [json.loads(one) for one in arguments if one] == [one for _, one in calls_of(whole)]
+
+
+def pieces_of(tokenizer, ids, sizes):
+    """As an engine streams them: some tokens an event, as `sizes` has it; half a character waits."""
+    pieces, said, start, turn = [], "", 0, itertools.cycle(sizes)
+    while start < len(ids):
+        end = start + next(turn)
+        text = tokenizer.decode(ids[:end], skip_special=False).rstrip("\ufffd")
+        pieces.append(Piece(text[len(said) :], ids[start:end]))
+        said, start = text, end
+    return pieces

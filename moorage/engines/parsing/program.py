@@ -68,6 +68,8 @@ class Parsers:
     def __init__(self, tokenizer_folder: str) -> None:
         self._tokenizer = _load(tokenizer_folder)
         self._special = _special_texts(self._tokenizer)
+        added = getattr(self._tokenizer, "added_tokens_decoder", {})
+        self._added = {number: token.content for number, token in added.items()}
         self._protocol = _first_of(PROTOCOLS)
         self._kinds: dict[tuple[str | None, str | None], Any] = {}
         self._checked: dict[tuple[str | None, str | None], dict[str, str]] = {}
@@ -102,6 +104,17 @@ class Parsers:
         for token in self._special if text else ():
             text = text.replace(token, "") if text else text
         return text
+
+    def apart(self, text: str, ids: list[int]) -> list[tuple[str, list[int]]]:
+        """A piece of several tokens with each added token on its own: some parsers do not see it among others."""
+        parts, start = [], 0
+        for place, token in enumerate(ids):
+            name = self._added.get(token)
+            if name and name in text:
+                before, _, text = text.partition(name)
+                parts += [(before, ids[start:place]), (name, [token])]
+                start = place + 1
+        return [part for part in (*parts, (text, ids[start:])) if any(part)]
 
     def _parsed(self, ask: dict[str, Any]) -> dict[str, Any]:
         parser, request, keeps, faults = self.made(ask)
@@ -206,11 +219,17 @@ class Stream:
         if self._parser is None or faults:
             raise ValueError(f"no parser: {faults}")
         self._prompt = ask.get("prompt") or []
+        reasoning = getattr(self._parser, "reasoning_parser", None)
+        marks = (getattr(reasoning, name, None) for name in ("reasoning_start_str", "reasoning_end_str"))
+        self._first: dict[str, Any] = {"marks": [mark for mark in marks if mark]}
 
     def fed(self, pieces: list[Any]) -> dict[str, Any]:
-        """{reasoning, content, tool_calls} that these pieces add, each call's parts joined."""
-        joined: dict[str, Any] = {}
-        for text, ids in pieces:
+        """{reasoning, content, tool_calls} that these pieces add, each call's parts joined; {marks} the first time.
+
+        `marks`: the texts around thoughts. In the content, whole replies' parsers make something else of them.
+        """
+        joined, self._first = self._first, {}
+        for text, ids in (part for piece in pieces for part in self._parsers.apart(*piece)):
             said = text if self._keeps else self._parsers.without_special(text)
             # Never finished: whoever reads the stream has the whole reply parsed at its end.
             delta = self._parser.parse_delta(said, ids, self._request, prompt_token_ids=self._prompt, finished=False)

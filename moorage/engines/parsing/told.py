@@ -4,7 +4,8 @@ The whole one decides. What was told is its beginning, or equal to it but for ou
 (then the record has it as it was told), or the two disagree, and the client is told so.
 
 Held back until more comes: white space at the end of a text, which parsers may drop, and what may be the beginning of
-a special token or of a text that ends the reply.
+a special token, of a text that ends the reply, or of a mark of thoughts in the content. What follows the latter two is
+told with the whole reply, which may have it otherwise or not at all.
 """
 
 from __future__ import annotations
@@ -45,6 +46,11 @@ class Hidden:
         """The text without them."""
         return self._pattern.sub("", text) if self._pattern is not None else text
 
+    def first_in(self, text: str) -> int | None:
+        """Where the first of them begins; None: there is none."""
+        found = self._pattern.search(text) if self._pattern is not None else None
+        return None if found is None else found.start()
+
     def begun(self, text: str) -> int:
         """How many characters at its end may be the beginning of one."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
@@ -61,13 +67,18 @@ class Told:
     ) -> None:
         """`single_call`: `parallel_tool_calls` is false; further calls are left out. `stop_texts` end the reply."""
         self._hidden, self._new_id, self._single = hidden, new_id, single_call
-        self._stop_texts, self._stops = stop_texts, Hidden(list(stop_texts))
+        self._ends = {name: Hidden(list(stop_texts)) for name in TEXTS}
+        self._stop_texts = list(stop_texts)
+        self._waiting: set[str] = set()
+        """Texts of which nothing more is told before the whole reply is there."""
         self._told = {"reasoning": "", "content": ""}
         self._held = {"reasoning": "", "content": ""}
         self._calls: dict[Any, dict[str, Any]] = {}
 
     def add(self, said: Mapping[str, Any]) -> dict[str, Any]:
         """OpenAI's delta for what a parser found (`ParsedStream.feed`); empty: nothing to tell yet."""
+        if said.get("marks"):
+            self._ends["content"] = Hidden([*self._stop_texts, *said["marks"]])
         texts = {name: self._text(name, said[name]) for name in TEXTS if said.get(name)}
         delta: dict[str, Any] = {name: text for name, text in texts.items() if text}
         calls = said.get("tool_calls")
@@ -102,17 +113,18 @@ class Told:
         return settled, {**delta, "tool_calls": parts} if parts else delta
 
     def _text(self, name: str, more: str) -> str:
+        if name in self._waiting:
+            return ""
         text = self._hidden.out_of(self._held[name] + more)
-        end = min(len(text) - self._hidden.begun(text), self._stop_in(text))
-        end = len(text[:end].rstrip())
+        end = self._ends[name].first_in(text)
+        if end is not None:
+            self._waiting.add(name)
+        else:
+            end = len(text) - self._ends[name].begun(text)
+        end = len(text[: min(end, len(text) - self._hidden.begun(text))].rstrip())
         self._held[name] = text[end:]
         self._told[name] += text[:end]
         return text[:end]
-
-    def _stop_in(self, text: str) -> int:
-        """Where a text that ends the reply begins, whole or not yet; the whole reply may leave it out."""
-        whole = [place for stop in self._stop_texts if stop and (place := text.find(stop)) >= 0]
-        return min(whole, default=len(text) - self._stops.begun(text))
 
     def _call(self, index: Any, part: Mapping[str, Any]) -> dict[str, Any] | None:
         call = self._calls.setdefault(index, {"name": None, "id": None, "arguments": ""})

@@ -139,3 +139,18 @@ def test_a_text_that_ends_the_reply_is_not_told_before_it_is_known_not_to(pieces
     other = telling(stop_texts=["ones "])
     said = [other.add({"content": piece}).get("content", "") for piece in ("on", "es", "t")]
     assert "".join(said) == "onest"
+
+
+@given(st.text(alphabet="ab <think/>", max_size=12), st.sampled_from(["<think>", "</think>"]), st.data())
+def test_what_follows_a_mark_of_thoughts_in_the_content_is_the_whole_replys(before: str, mark: str, data: Any) -> None:
+    """A parser may leave a second mark out of the whole reply, and have it in a stream."""
+    told, text = telling(), before + mark + data.draw(TEXT)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    pieces = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
+    deltas = [told.add({"marks": ["<think>", "</think>"]}), *(told.add({"content": piece}) for piece in pieces)]
+    whole = {"role": "assistant", "content": Hidden(SPECIAL).out_of(text.replace(mark, "", 1))}
+    first = min(text.find(one) for one in ("<think>", "</think>") if one in text)
+    assert text[:first].startswith(joined(deltas)["content"])
+    if text.find(mark) == first:
+        settled, rest = told.settle(whole, cut=False)
+        assert joined([*deltas, rest])["content"] == (settled["content"] or "") == whole["content"]
