@@ -169,7 +169,10 @@ def _loose_call(call: Any) -> Any:
     if not isinstance(call, list):
         return call
     name, is_json, arguments = call
-    return [name, is_json, _loose_json(arguments) if is_json else _loose_text(arguments)]
+    try:
+        return [name, is_json, _loose_json(arguments) if is_json else _loose_text(arguments)]
+    except RecursionError:
+        return call  # nested too deeply to be relaxed
 
 
 def _loose_json(value: Any) -> Any:

@@ -135,6 +135,19 @@ def test_faults_of_sglang_and_trl_leave_no_node(nano: Path, tmp_path: Path) -> N
             assert len(ids_of(gateway, uid)) == 1
 
 
+def test_what_no_engine_can_be_told_is_refused_and_the_session_goes_on(nano: Path, tmp_path: Path) -> None:
+    with engines_behind(tmp_path, nano, Engine("sglang"), Engine("trl")) as (gateway, stubs):
+        for stub in stubs:
+            uid = gateway.post("/sessions/create", {"base_url": stub.url}).json()["uuid"]
+            for said in ('"response_format":{"type":"json_schema","json_schema":"x"}', '"max_tokens":1e999'):
+                body = '{"messages":[{"role":"user","content":"Hi."}],' + said
+                for raw in (body + "}", body + ',"stream":true}'):
+                    reply = gateway.http.post(f"{gateway.url}/{uid}/v1/chat/completions", raw, timeout=60)
+                    check_openai(reply, 400, "body_wrong")
+            assert ids_of(gateway, uid) == []
+            talk(gateway, uid, "Hi.")
+
+
 def test_the_weights_that_sampled(nano: Path, tmp_path: Path) -> None:
     sglang = SglangServer(nano)
     sglang.weight_version = "v7"

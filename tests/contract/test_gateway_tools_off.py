@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.gateway_calls import events_of
+from tests.contract.gateway_calls import check_openai, events_of
 from tests.contract.gateway_process import running_gateway
 from tests.contract.test_gateway_exact import NANO, USER, Listening, ask, nodes_of
 
@@ -45,3 +45,21 @@ def test_calls_stay_in_the_content_and_the_reply_says_so(tmp_path: Path, monkeyp
         assert len(nodes_of(gateway, session)) == 4
         assert sum("vLLM environment" in line for line in gateway.said) == 1
         assert not [line for line in gateway.said if "not_parsed" in line]
+
+
+def test_tools_and_calls_that_are_meant_to_hurt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "no-engines"))
+    monkeypatch.delenv("MOORAGE_VLLM_PYTHON", raising=False)
+    with running_gateway(tmp_path, "--tokenizer-path", str(NANO), replies=Listening(NANO)) as gateway:
+        session = gateway.post("/sessions/create", {}).json()["uuid"]
+        for parameters in ("x", [1], 5):
+            tools = [{"type": "function", "function": {"name": "look", "parameters": parameters}}]
+            body = {"messages": [USER], "tools": tools, "tool_choice": "required"}
+            check_openai(gateway.post(f"/{session}/v1/chat/completions", body), 400, "tools_wrong")
+        messages: list[dict[str, Any]] = [USER]
+        for depth in (600, 985, 3000):
+            arguments = '{"a":' + "[" * depth + "]" * depth + "}"
+            call = {"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}
+            messages += [{"role": "assistant", "content": None, "tool_calls": [call]}, USER]
+            ask(gateway, session, messages)
+        assert len(nodes_of(gateway, session)) == 3

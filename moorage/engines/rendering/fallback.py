@@ -122,7 +122,7 @@ def _read_call(call: Any) -> tuple[str | None, str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = {}
     call_id = call.get("id")
     return call_id if isinstance(call_id, str) else None, str(function.get("name")), arguments or {}

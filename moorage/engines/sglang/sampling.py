@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.engines.fields import demanded_schema, field
 from moorage.engines.vllm.ask import CHAT_ONLY
 
 __all__ = ["limit_of", "sampling_params", "tops_of"]
@@ -45,7 +46,7 @@ def sampling_params(fields: dict[str, msgspec.Raw], *, n: int, max_tokens: int |
 def limit_of(fields: dict[str, msgspec.Raw], otherwise: int | None) -> int | None:
     """`max_completion_tokens`, else `max_tokens`, else `otherwise`."""
     for name in ("max_completion_tokens", "max_tokens"):
-        given = msgspec.json.decode(fields.get(name, b"null"))
+        given = field(fields, name)
         if isinstance(given, int):
             return given
     return otherwise
@@ -53,23 +54,19 @@ def limit_of(fields: dict[str, msgspec.Raw], otherwise: int | None) -> int | Non
 
 def tops_of(fields: dict[str, msgspec.Raw]) -> int | None:
     """How many alternatives a token the client wants to see; None: it does not ask for log probabilities."""
-    wanted = msgspec.json.decode(fields.get("logprobs", b"null"))
+    wanted = field(fields, "logprobs")
     if wanted is None or wanted is False:
         return None
-    number = msgspec.json.decode(fields.get("top_logprobs", b"null")) if wanted is True else wanted
+    number = field(fields, "top_logprobs") if wanted is True else wanted
     return number if isinstance(number, int) else 0
 
 
 def _structured(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
     """OpenAI's `response_format` and vLLM's structured outputs; SGLang takes a schema as text."""
-    wanted = msgspec.json.decode(fields.get("response_format", b"null"))
-    if isinstance(wanted, dict):
-        if wanted.get("type") == "json_object":
-            return {"json_schema": '{"type": "object"}'}
-        schema = (wanted.get("json_schema") or {}).get("schema")
-        if schema is not None:
-            return {"json_schema": msgspec.json.encode(schema).decode()}
-    outputs = msgspec.json.decode(fields.get("structured_outputs", b"null"))
+    schema = demanded_schema(fields)
+    if schema is not None:
+        return {"json_schema": '{"type": "object"}' if schema is True else msgspec.json.encode(schema).decode()}
+    outputs = field(fields, "structured_outputs")
     if not isinstance(outputs, dict):
         return {}
     if outputs.get("json") is not None:

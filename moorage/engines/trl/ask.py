@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from moorage.engines.contract import Directed
+from moorage.engines.fields import structured_outputs
 from moorage.engines.sglang.sampling import limit_of, tops_of
 from moorage.engines.vllm.ask import CHAT_ONLY
 from moorage.engines.vllm.asked import Asked, is_chat
@@ -79,16 +80,5 @@ def _sampling(fields: dict[str, msgspec.Raw], n: int, max_tokens: int | None, *,
     other: dict[str, Any] = {
         name: value for name, value in given.items() if name not in NOT_SAMPLING and name not in OWN
     }
-    other |= _structured(fields)
+    other |= structured_outputs(fields)
     return said | ({"generation_kwargs": other} if other else {})
-
-
-def _structured(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
-    """OpenAI's `response_format` as vLLM's structured output."""
-    wanted = msgspec.json.decode(fields.get("response_format", b"null"))
-    if not isinstance(wanted, dict) or "structured_outputs" in fields:
-        return {}
-    if wanted.get("type") == "json_object":
-        return {"structured_outputs": {"json_object": True}}
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    return {} if schema is None else {"structured_outputs": {"json": schema}}

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.engines.fields import structured_outputs
 from moorage.engines.vllm.ask import ids_body
 from moorage.engines.vllm.known import Known
 
@@ -68,21 +69,10 @@ def generate_body(
             sampling["max_tokens"] = fields[name]
     if max_tokens is not None:
         sampling.setdefault("max_tokens", max_tokens)
-    sampling |= {"n": n, "logprobs": logprobs} | _structured(fields)
+    sampling |= {"n": n, "logprobs": logprobs} | structured_outputs(fields)
     more = [b'"sampling_params":' + msgspec.json.encode(sampling)]
     if bytes(fields.get("stream", b"null")) == b"true":
         more.append(b'"stream":true,"stream_options":{"include_usage":true}')
     if model is not None:
         more.append(b'"model":' + msgspec.json.encode(model))
     return ids_body(b"token_ids", known, more)
-
-
-def _structured(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
-    """OpenAI's `response_format` as the engine's own structured output."""
-    wanted = msgspec.json.decode(fields.get("response_format", b"null"))
-    if not isinstance(wanted, dict) or "structured_outputs" in fields:
-        return {}
-    if wanted.get("type") == "json_object":
-        return {"structured_outputs": {"json_object": True}}
-    schema = (wanted.get("json_schema") or {}).get("schema")
-    return {} if schema is None else {"structured_outputs": {"json": schema}}

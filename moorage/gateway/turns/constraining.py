@@ -126,6 +126,9 @@ def _check_tools(ask: ChatAsk) -> None:
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             message = f"tools[{index}] is no function: it takes a function with a name"
             raise Fault(400, message, code="tools_wrong", param="tools")
+        if not isinstance(function.get("parameters"), dict | None):
+            message = f"tools[{index}].function.parameters is a JSON schema: an object, or null"
+            raise Fault(400, message, code="tools_wrong", param="tools")
         names.append(function["name"])
     choice = ask.tool_choice
     if choice in (None, "none", "auto"):
