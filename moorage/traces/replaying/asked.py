@@ -79,8 +79,9 @@ def ids_key(prompt: bytes) -> bytes:
 
 def sampling_fields(recorded: bytes) -> dict[str, Any]:
     """The fields of a recorded request that say how to sample; null and absent are the same, as are 1 and 1.0."""
-    fields = msgspec.json.decode(recorded) if recorded else {}
-    return {name: _plain(value) for name, value in fields.items() if value is not None and name not in BESIDE}
+    fields = msgspec.json.decode(recorded or b"{}", type=dict[str, msgspec.Raw])
+    read = {name: _value(raw) for name, raw in fields.items() if name not in BESIDE}
+    return {name: value for name, value in read.items() if value is not None}
 
 
 def _content(path: str, request: Request) -> bytes:
@@ -95,5 +96,10 @@ def _prompt_key(prompt: str | Sequence[int]) -> bytes:
     return text_key(prompt) if isinstance(prompt, str) else ids_key(pack_ids(prompt))
 
 
-def _plain(value: Any) -> Any:
+def _value(raw: msgspec.Raw) -> Any:
+    """Its text, where a number in it is larger than any that can be told apart."""
+    try:
+        value = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return bytes(raw).decode()
     return int(value) if isinstance(value, float) and value.is_integer() else value
