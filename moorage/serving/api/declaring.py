@@ -108,12 +108,11 @@ class Declaring:
 
     def delete(self, model: Model, match: Precondition | None) -> Outcome:
         """From now on it is DELETING. Raises Problem 412."""
+        bound = match is not None and match.etags is not None  # `*` is met by whatever it is when it goes
         if match is not None:
             match.check(model.etag)
         try:
-            gone = self._store.delete(
-                model.model_key, self._now(), generation=model.generation if match is not None else None
-            )
+            gone = self._store.delete(model.model_key, self._now(), generation=model.generation if bound else None)
         except ConflictError as fault:
             if fault.code == "generation_moved":
                 raise stale() from fault
