@@ -8,7 +8,7 @@ import pytest
 
 from moorage.serving.backends.contract import AppState, Backend, Wanted
 from moorage.serving.backends.memory import MemoryBackend
-from moorage.serving.spec.spec import ServingSpec
+from moorage.serving.spec.spec import Autoscaling, ServingSpec
 from tests.contract.backend_contract import BackendContract, Rig, wanted_of
 
 
@@ -54,6 +54,18 @@ def test_the_same_calls_at_the_same_times_give_the_same_states() -> None:
         return states
 
     assert told() == told()
+
+
+@pytest.mark.parametrize(("wished", "starts"), [(1, 2), (3, 3), (9, 4)])
+def test_what_follows_its_load_starts_where_num_replicas_says(wished: int, starts: int) -> None:
+    """Within its bounds, as Ray's `initial_replicas`."""
+    rig = MemoryRig()
+    scaling = Autoscaling(min_replicas=2, max_replicas=4)
+    spec = ServingSpec(model_id="m", model_source="org/tiny", num_replicas=wished, autoscaling=scaling)
+    rig.backend.apply([wanted_of("a", spec)])
+    rig.now += 1.0
+    [seen] = rig.backend.observe().values()
+    assert seen.replicas_ready == starts
 
 
 @pytest.mark.parametrize("step_s", [-3600.0, -0.1, 3600.0])

@@ -29,8 +29,7 @@ def check_quotas(quotas: Quotas, models: Sequence[Model], spec: ServingSpec) -> 
 
 
 def _most_gpus(spec: ServingSpec) -> int:
-    most = max(spec.num_replicas, spec.autoscaling.max_replicas) if spec.autoscaling else spec.num_replicas
-    return most * spec.gpus_per_replica
+    return spec.replicas.most * spec.gpus_per_replica
 
 
 def _over(detail: str) -> Problem:

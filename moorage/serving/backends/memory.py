@@ -174,8 +174,8 @@ def _ready(app: _App) -> int:
 
 
 def _replicas(wanted: Wanted) -> int:
-    spec = wanted.spec
-    return spec.num_replicas if spec.autoscaling is None else spec.autoscaling.min_replicas
+    """There is no load to follow: it stays where it starts."""
+    return wanted.spec.replicas.start
 
 
 def _past(now: float, since: float, seconds: float) -> bool:

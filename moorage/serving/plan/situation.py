@@ -95,8 +95,7 @@ def expires_at(model: Model) -> float | None:
 
 def needed(sight: Sight) -> int:
     """So many replicas of the target are enough."""
-    spec = sight.target.wanted.spec
-    return spec.num_replicas if spec.autoscaling is None else spec.autoscaling.min_replicas
+    return sight.target.wanted.spec.replicas.least
 
 
 def _settling(sight: Sight, now: float, policy: Policy) -> Situation:

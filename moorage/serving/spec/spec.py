@@ -6,9 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Adapter", "Autoscaling", "ServingSpec"]
+__all__ = ["Adapter", "Autoscaling", "Replicas", "ServingSpec"]
+
+
+class Replicas(NamedTuple):
+    """How many a model has: all three are the same unless it follows its load."""
+
+    least: int
+    start: int
+    """Within the other two."""
+    most: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,13 @@ class ServingSpec:
     autoscaling: Autoscaling | None = None
     """None: `num_replicas` it is; else that is only where it starts."""
     lora: tuple[Adapter, ...] = ()
+
+    @property
+    def replicas(self) -> Replicas:
+        if self.autoscaling is None:
+            return Replicas(self.num_replicas, self.num_replicas, self.num_replicas)
+        least, most = self.autoscaling.min_replicas, self.autoscaling.max_replicas
+        return Replicas(least, max(least, min(self.num_replicas, most)), most)
 
     @property
     def total_gpus(self) -> int:

@@ -109,18 +109,14 @@ def _environment(spec: ServingSpec, platform: RayPlatform) -> dict[str, str]:
 def _deployments(wanted: Wanted, platform: RayPlatform) -> list[dict[str, Any]]:
     """Replicas, always as bounds of autoscaling: whether such bounds are given is part of what Ray builds from, and a
     model that begins to follow its load would else be built anew, in place."""
-    spec = wanted.spec
-    least = most = start = spec.num_replicas
-    if spec.autoscaling is not None:
-        least, most = spec.autoscaling.min_replicas, spec.autoscaling.max_replicas
-        start = max(least, min(start, most))
+    replicas = wanted.spec.replicas
     scaling = {
-        "min_replicas": least,
-        "initial_replicas": start,
-        "max_replicas": most,
+        "min_replicas": replicas.least,
+        "initial_replicas": replicas.start,
+        "max_replicas": replicas.most,
         "target_ongoing_requests": platform.target_ongoing_requests,
     }
-    front = 1 if platform.accelerator == "cpu" else min(most, MOST_INGRESS_REPLICAS)
+    front = 1 if platform.accelerator == "cpu" else min(replicas.most, MOST_INGRESS_REPLICAS)
     return [
         {"name": model_deployment(wanted.model_id), "autoscaling_config": scaling},
         {"name": INGRESS, "num_replicas": front},

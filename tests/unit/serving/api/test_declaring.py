@@ -46,3 +46,13 @@ def test_a_model_that_others_change_meanwhile_is_deleted_whatever_it_is(store: S
         changing.delete(read, Precondition(frozenset({read.etag})))
     assert (refused.value.status, store.model(key).state) == (412, State.QUEUED)
     assert changing.delete(read, Precondition(None)).answer["state"] == "DELETING"
+
+
+def test_a_quota_counts_the_most_replicas_that_can_be(store: Store, tmp_path: Path) -> None:
+    """Where `num_replicas` is more than the bounds allow, it starts with what they do."""
+    changing = declaring(store, tmp_path, Quotas(gpus=4))
+    scaled = {**SPEC, "num_replicas": 9, "gpus_per_replica": 2, "autoscaling": {"min_replicas": 1, "max_replicas": 2}}
+    assert changing.declare("alice", scaled, create_only=False, kept=None).generation == 1
+    with pytest.raises(Problem, match="have 4 GPUs, and with this it would be 6"):
+        wider = {**scaled, "autoscaling": {"min_replicas": 1, "max_replicas": 3}}
+        changing.declare("alice", wider, create_only=False, kept=None)
