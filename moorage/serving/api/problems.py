@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from fastapi import Response
 
-from moorage.errors import MoorageError, NotFoundError
+from moorage.errors import MoorageError, NotFoundError, TryAgainError
+from moorage.serving.backends.contract import BackendUnreachable
 from moorage.serving.spec.faults import SpecError, SpecFaults
 
 __all__ = ["TITLES", "Problem", "not_found", "problem_of", "reply_of"]
@@ -109,6 +110,8 @@ def _of_project(fault: MoorageError) -> Problem:
     """A backend or a store that failed while answering is 500, whatever its exit status says."""
     if fault.code == "store_failed":
         return _of_store(fault)
+    if isinstance(fault, BackendUnreachable):
+        fault = TryAgainError(fault.told, code=fault.code)
     status = STATUSES.get(fault.code, fault.http_status)
     headers = {"Retry-After": "5"} if fault.retryable else {}
     return Problem(min(status, 500), fault.message, code=fault.code, hint=fault.hint, headers=headers)

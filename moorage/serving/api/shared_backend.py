@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moorage.errors import TryAgainError
@@ -44,7 +44,7 @@ class SharedBackend:
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         """`clock`: Unix seconds; `steady`: seconds that never jump. `secrets`: name → value of what must not be read
-        in any log."""
+        in any log, nor in what is said of an application."""
         self._backend = backend
         self._clock = clock
         self._secrets = dict(secrets or {})
@@ -60,7 +60,7 @@ class SharedBackend:
 
     def observe(self) -> Mapping[str, Seen]:
         with self._turn:
-            apps = self._backend.observe()
+            apps = {name: self._redacted(seen) for name, seen in self._backend.observe().items()}
         self._last = LastSeen(apps, self._clock())
         return apps
 
@@ -86,6 +86,10 @@ class SharedBackend:
         """None: this process has not looked lately."""
         last = self._last
         return last if last is not None and self._clock() - last.at <= FRESH_S else None
+
+    def _redacted(self, seen: Seen) -> Seen:
+        """What is said of an application may be the last line of its log."""
+        return replace(seen, message="".join(redact([seen.message], self._secrets))) if seen.message else seen
 
     def _read(self, app: str, lines: int) -> list[str]:
         """Of as many replicas as can be read in time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,13 +12,24 @@ from moorage.serving.model import ModelEndpoint
 from moorage.serving.reasons import Reason
 from moorage.serving.spec.spec import ServingSpec
 
-__all__ = ["AppState", "Backend", "BackendUnreachable", "Seen", "Wanted"]
+__all__ = ["NO_ANSWER", "AppState", "Backend", "BackendUnreachable", "Seen", "Wanted"]
+
+NO_ANSWER = "the backend does not answer; it is asked again"
+"""What users are told of a fault of the backend that is of no model of theirs."""
 
 
 class BackendUnreachable(TryAgainError):
-    """The backend does not answer: what runs is unknown, so nothing is concluded from it."""
+    """The backend does not answer: what runs is unknown, so nothing is concluded from it.
+
+    The message is for operators: it may name where the backend is, its files, and models of anybody.
+    """
 
     code = "backend_unreachable"
+
+    def __init__(self, message: str, *, told: str = NO_ANSWER, hint: str = "", next: Iterable[str] = ()) -> None:
+        """`told`: to every user whose model waits for it."""
+        super().__init__(message, hint=hint, next=next)
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from moorage.serving.model import Condition, Model, State
-from moorage.serving.plan.conditions import Said, find, join, plain
+from moorage.serving.plan.conditions import Said, find, join
 from moorage.serving.plan.decide import conclude
 from moorage.serving.plan.keeping import Keeping
 from moorage.serving.plan.plan import Plan
@@ -24,13 +24,13 @@ _EVENT = "BACKEND_UNREACHABLE"
 
 
 def outage(models: Sequence[Model], message: str, now: float, policy: Policy) -> Plan:
-    """The changes while nobody answers, and nothing that should run: the backend is not told anything.
+    """The changes while nobody answers, and nothing that should run: the backend is not told anything. `message`: for
+    every user whose model waits.
 
     A model that serves stays as it is, for what runs is unknown and may well go on. No deadline runs meanwhile. What
     expires is marked, so that requests stop; it is taken away when the backend is back.
     """
-    text = plain(message)
-    changes = [change for model in models if (change := _change(model, text, now, policy)) is not None]
+    changes = [change for model in models if (change := _change(model, message, now, policy)) is not None]
     times = [ends for model in models if (ends := expires_at(model)) is not None and ends > now]
     return Plan(wanted=(), changes=tuple(changes), wake_at=min(times, default=None))
 

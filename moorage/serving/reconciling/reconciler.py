@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from moorage.errors import ConflictError
-from moorage.serving.backends.contract import Backend, BackendUnreachable, Seen, Wanted
+from moorage.serving.backends.contract import NO_ANSWER, Backend, BackendUnreachable, Seen, Wanted
 from moorage.serving.log import Log
 from moorage.serving.model import Model
 from moorage.serving.plan.outage import outage
@@ -23,7 +23,7 @@ from moorage.serving.plan.plan import Plan, difference, plan
 from moorage.serving.plan.policy import Policy
 from moorage.serving.plan.refusal import refusals
 from moorage.serving.plan.sight import Digest, application
-from moorage.serving.reconciling.applying import apply, said
+from moorage.serving.reconciling.applying import apply
 from moorage.serving.reconciling.failing import failing, with_logs
 from moorage.serving.reconciling.holder import holder_name
 from moorage.serving.reconciling.known_models import KnownModels
@@ -197,7 +197,8 @@ class Reconciler:
 
     def _unknown(self, fault: Exception, lease: Lease) -> None:
         """The backend did not answer, or nobody knows what it means: note that of what was waiting for it."""
-        made = outage(self._models.read(), said(fault), self._clock(), self._policy)
+        told = fault.told if isinstance(fault, BackendUnreachable) else NO_ANSWER
+        made = outage(self._models.read(), told, self._clock(), self._policy)
         if made.changes:
             self._record(made.changes, lease)
 

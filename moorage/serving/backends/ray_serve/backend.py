@@ -93,7 +93,9 @@ class RayServeBackend:
         others' models from ever being built."""
         if building and self._told_at is not None and self._steady() - self._told_at < PATIENCE_S:
             raise BackendUnreachable(
-                f"Ray is building {', '.join(building[:3])}: it is told of other changes when that is done", hint="wait"
+                f"Ray is building {', '.join(building[:3])}: it is told of other changes when that is done",
+                told="the backend is building other models first",
+                hint="wait",
             )
 
     def logs(self, app: str, lines: int) -> Iterator[str]:

@@ -68,7 +68,7 @@ class Gone:
         raise BackendUnreachable("nobody answers")
 
     def logs(self, app: str, lines: int) -> Iterator[str]:
-        raise BackendUnreachable("nobody answers")
+        raise BackendUnreachable("nobody answers at 10.0.0.9", hint="look at 10.0.0.9", next=["ping 10.0.0.9"])
 
     def summary(self) -> dict[str, Any]:
         raise BackendUnreachable("nobody answers")
@@ -152,12 +152,13 @@ def test_a_store_that_fails_is_500(
     assert client.get(MODELS, headers=alice).json()["items"] == []
 
 
-def test_a_backend_that_is_gone_is_told(client: TestClient, alice: dict[str, str]) -> None:
+def test_a_backend_that_is_gone_is_told(client: TestClient, alice: dict[str, str], log: io.StringIO) -> None:
     made = client.post(MODELS, json={"model_id": "m", "model_source": "a/b"}, headers=alice)
     assert made.status_code == 202
     path = f"{MODELS}/{made.json()['model_key']}"
     logs = client.get(f"{path}/logs", headers=alice)
     assert (logs.status_code, logs.json()["code"], logs.headers["retry-after"]) == (500, "backend_unreachable", "5")
+    assert "10.0.0.9" not in logs.text and "10.0.0.9" in log.getvalue(), "where it is, is for operators"
     status = client.get("/api/v2/serve/status", headers=ADMIN).json()
     assert (status["backend"]["reachable"], status["backend"]["code"]) == (False, "backend_unreachable")
     assert client.get(path, headers=alice).json()["serve_status"]["app_status"] == "QUEUED"

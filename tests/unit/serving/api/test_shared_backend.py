@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moorage.serving.api.shared_backend import READ_WITHIN_S, SharedBackend
+from moorage.serving.backends.contract import AppState, Wanted
 from moorage.serving.backends.memory import MemoryBackend
 from moorage.serving.secrets import secrets_of
 from moorage.serving.settings import Config, Launch, Ray, Settings
+from moorage.serving.spec.spec import ServingSpec
 
 
 class Talking(MemoryBackend):
@@ -32,6 +34,14 @@ def test_values_of_secrets_are_in_no_log() -> None:
     assert read[0] == "r0 <ADMIN> 0"
     assert not any("app-of-secrets" in line for line in read)
     assert any("r1" in line for line in read), "what is short is in too many words"
+
+
+def test_values_of_secrets_are_in_nothing_that_is_said_of_an_application() -> None:
+    memory = MemoryBackend(lambda: 0.0, start_s=0.0)
+    spec = ServingSpec(model_id="memfail-m", model_source="org/a")
+    memory.apply([Wanted(app="a", model_key="k", model_id="m", spec=spec)])
+    [seen] = SharedBackend(memory, lambda: 0.0, secrets={"TOKEN": "memory backend"}).observe().values()
+    assert (seen.state, "memory backend" in seen.message, "<TOKEN>" in seen.message) == (AppState.FAILED, False, True)
 
 
 def test_a_long_reading_ends_after_a_replica_and_not_within_one() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from moorage.errors import FailedError
-from moorage.serving.backends.contract import AppState, Seen, Wanted
+from moorage.serving.backends.contract import NO_ANSWER, AppState, BackendUnreachable, Seen, Wanted
 from moorage.serving.backends.memory import MemoryBackend
 from moorage.serving.log import Log
 from moorage.serving.model import Model, State
@@ -90,6 +90,30 @@ def test_an_hour_without_the_backend_loses_nothing(world: World) -> None:
     world.settle()
     assert world.model(waiting).state is State.RUNNING and world.model(going).state is State.DELETED
     assert [line["event"] for line in logged(world)] == ["backend_unreachable", "reconciler_goes_on"]
+
+
+@pytest.mark.parametrize(
+    ("when", "fault", "told"),
+    [
+        ("before observe", BackendUnreachable("it is at 10.0.0.9"), NO_ANSWER),
+        ("before observe", RuntimeError("it is at 10.0.0.9"), NO_ANSWER),
+        ("before apply", BackendUnreachable("10.0.0.9 builds svc-bob-1", told="it is busy"), "it is busy"),
+    ],
+)
+def test_where_the_backend_is_and_what_else_it_runs_is_for_operators(
+    world: World, when: str, fault: Exception, told: str
+) -> None:
+    """Models of all users wait for the one backend, and each is told of its faults."""
+    waiting = world.declare("waiting")
+
+    def break_down(_: str) -> None:
+        raise fault
+
+    world.run(interruption=(when, break_down))
+    messages = {one.message for one in world.model(waiting).conditions if one.reason == Reason.BACKEND_UNREACHABLE}
+    events = world.store.events(waiting.model_key, 100)
+    assert messages == {told} == {one.payload["message"] for one in events if one.event_type == "BACKEND_UNREACHABLE"}
+    assert "10.0.0.9" in world.log.getvalue()
 
 
 def test_one_that_is_refused_stops_no_other(world: World) -> None:

@@ -282,4 +282,5 @@ def _tail(log_file: str) -> str:
 
 
 def _starting(why: str) -> BackendUnreachable:
-    return BackendUnreachable(f"the Ray cluster of this machine is not up yet: {why}", hint="wait")
+    told = "the Ray cluster of this machine is not up yet"
+    return BackendUnreachable(f"{told}: {why}", told=told, hint="wait")
