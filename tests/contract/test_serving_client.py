@@ -19,6 +19,7 @@ from moorage.errors import (
     TryAgainError,
     UsageError,
 )
+from moorage.serving.api.problems import problem_of, reply_of
 from tests.contract.models_process import ADMIN, ServingApi, serving_api
 
 SPEC = {"model_id": "m", "model_source": "$HOME/common/hf/m"}
@@ -121,10 +122,11 @@ def test_administration(api: ServingApi) -> None:
 
 
 class Between:
-    """A proxy that hears a request, passes it on, and hangs up instead of answering, so many times."""
+    """A proxy that hears a request, passes it on, and hangs up instead of answering, so many times; or says
+    something of its own, and passes nothing on."""
 
-    def __init__(self, port: int, times: int) -> None:
-        self._port, self.left = port, times
+    def __init__(self, port: int, times: int, says: bytes = b"") -> None:
+        self._port, self.left, self._says = port, times, says
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -136,7 +138,12 @@ class Between:
             except OSError:
                 return
             with client, socket.create_connection(("127.0.0.1", self._port)) as server:
-                server.sendall(whole_request(client).replace(b"keep-alive", b"close"))
+                request = whole_request(client)
+                if self._says and self.left > 0:
+                    self.left -= 1
+                    client.sendall(self._says)
+                    continue
+                server.sendall(request.replace(b"keep-alive", b"close"))
                 answer = b""
                 while piece := server.recv(1 << 16):
                     answer += piece
@@ -182,6 +189,40 @@ def test_what_must_not_be_repeated_is_not(api: ServingApi) -> None:
             admin.create_user("once")
         with api.admin() as admin:
             assert "once" in [one.user_id for one in admin.users()]
+    finally:
+        between.close()
+
+
+def store_restarts() -> bytes:
+    """As the API says it, to be asked again at once."""
+    reply = reply_of(problem_of(FailedError("it restarts", code="store_failed", data={"retry_after_s": 0})))
+    head = [b"HTTP/1.1 500 Internal Server Error", b"connection: close"]
+    head += [name + b": " + value for name, value in reply.raw_headers]
+    return b"\r\n".join([*head, b"", bytes(reply.body)])
+
+
+def test_a_store_that_restarts_is_waited_for(api: ServingApi) -> None:
+    between = Between(api.port, times=2, says=store_restarts())
+    token = api.user("patient")
+    try:
+        with ServingClient(between.url, token=token) as client:
+            key = client.declare(SPEC).model_key
+            for asks in (client.page, lambda: client.patch(key, {"num_replicas": 2}), lambda: client.model(key)):
+                between.left = 2
+                asks()
+            assert client.model(key).model.generation == 2
+        with ServingClient(between.url, token=token, patience_s=0.0) as client:
+            between.left = 2
+            assert client.wait(key, timeout_s=60).model.state == "RUNNING"
+            between.left = 1
+            with pytest.raises(TryAgainError) as told:
+                client.page()
+            assert told.value.code == "store_failed"
+            assert client.delete(key).state == "DELETING"
+        with ServingClient(between.url, token=token) as client:
+            client.wait(key, timeout_s=60)
+            between.left = 2
+            assert [event.type for event in client.watch(key)] == ["DELETED", "BOOKMARK"]
     finally:
         between.close()
 

@@ -6,6 +6,7 @@
 | the connection broke, or was silent | when the request is repeatable |
 | 408, 425, 429, 503 | when the request is repeatable |
 | 502, 504 of something in between | when the request is repeatable |
+| 500 with `Retry-After` | when the request is repeatable |
 | any other reply, the gateway's own 502 and 504 among them | never: it has tried itself |
 
 and only while the pauses fit into the client's patience.
@@ -22,6 +23,8 @@ Trouble = Literal["unconnected", "broken", "passing"]
 
 PASSING = frozenset((408, 425, 429, 503))
 IN_BETWEEN = frozenset((502, 504))
+FAILED = 500
+"""Passes when the server says so itself: the serving API's store restarts, or is locked."""
 SHORTEST_S, LONGEST_S = 0.1, 2.0
 
 
@@ -44,10 +47,14 @@ def pause_before(
     return pause if waited_s + pause <= patience_s else None
 
 
-def may_pass(status: int, code: str) -> bool:
+def may_pass(status: int, code: str, retry_after_s: float | None = None) -> bool:
     """Whether a reply of that status may be another one soon. `code`: the fault's; a proxy's replies have none of
-    their own."""
-    return status in PASSING or (status in IN_BETWEEN and code == f"http_{status}")
+    their own. `retry_after_s`: what the reply says of when."""
+    return (
+        status in PASSING
+        or (status in IN_BETWEEN and code == f"http_{status}")
+        or (status == FAILED and retry_after_s is not None)
+    )
 
 
 def retry_after_of(header: str | None) -> float | None:

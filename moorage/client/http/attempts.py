@@ -38,9 +38,10 @@ class Attempts(Generic[T]):
         fault = self._fault(reply)
         if self.made > 1 and fault.code in self._ask.done_when_repeated:
             return None
-        if not may_pass(reply.status_code, fault.code):
+        retry_after_s = retry_after_of(reply.headers.get("retry-after"))
+        if not may_pass(reply.status_code, fault.code, retry_after_s):
             raise fault
-        return self._pause("passing", fault, retry_after_of(reply.headers.get("retry-after")))
+        return self._pause("passing", fault, retry_after_s)
 
     def value(self, reply: httpx.Response) -> T:
         """What the reply says, read."""
@@ -59,8 +60,10 @@ class Attempts(Generic[T]):
         return self._pause("broken", told, None)
 
     def _fault(self, reply: httpx.Response) -> MoorageError:
-        terms = self._terms
-        return fault_of(reply.status_code, reply.content, terms.url, key_hint=terms.key_hint)
+        terms, retry_after_s = self._terms, retry_after_of(reply.headers.get("retry-after"))
+        return fault_of(
+            reply.status_code, reply.content, terms.url, key_hint=terms.key_hint, retry_after_s=retry_after_s
+        )
 
     def _unanswered(self, fault: BaseException) -> MoorageError:
         return no_connection(self._terms.url, fault, server=self._terms.server)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from moorage.client.http.again import FAILED
 from moorage.client.http.place import KEY_HINT
 from moorage.errors import (
     ConflictError,
@@ -28,10 +29,14 @@ KINDS: tuple[tuple[frozenset[int], type[MoorageError]], ...] = (
 )
 
 
-def fault_of(status: int, content: bytes, where: str, *, key_hint: str = KEY_HINT) -> MoorageError:
-    """What a reply that is no success says. `data` has its `status`, and for 422 the `errors` with JSON pointers."""
+def fault_of(
+    status: int, content: bytes, where: str, *, key_hint: str = KEY_HINT, retry_after_s: float | None = None
+) -> MoorageError:
+    """What a reply that is no success says. `data` has its `status`, and for 422 the `errors` with JSON pointers.
+    `retry_after_s`: what the reply says of when to come again."""
     message, code, more = _said(content)
-    kind = next((kind for statuses, kind in KINDS if status in statuses), FailedError)
+    otherwise = TryAgainError if status == FAILED and retry_after_s is not None else FailedError
+    kind = next((kind for statuses, kind in KINDS if status in statuses), otherwise)
     hint = str(more.pop("hint", ""))
     if status == 401 or (status == 403 and not hint and "errors" not in more):
         hint = key_hint

@@ -35,7 +35,7 @@ class ServingClient:
 
     Methods raise errors of `moorage.errors` with the API's own `code`: UsageError (400, 413, 415, 422;
     `data["errors"]` has every fault of a spec), PreflightError (401, 403), NotFoundError (404), ConflictError (409,
-    412), TryAgainError (429, 503, 504, no connection), else FailedError.
+    412), TryAgainError (429, 503, 504, 500 with `Retry-After`, no connection), else FailedError.
     """
 
     def __init__(

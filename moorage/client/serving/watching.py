@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from moorage.client.http.again import may_pass, pause_before
+from moorage.client.http.again import may_pass, pause_before, retry_after_of
 from moorage.client.http.events import EventReader
 from moorage.client.http.faults import fault_of, no_connection
 from moorage.client.serving import asks
@@ -71,8 +71,11 @@ def _refused(http: Blocking, reply: httpx.Response) -> MoorageError | None:
     if reply.status_code == 200:
         raise asks.no_stream(kind)
     reply.read()
-    fault = fault_of(reply.status_code, reply.content, http.terms.url, key_hint=http.terms.key_hint)
-    if not may_pass(reply.status_code, fault.code):
+    retry_after_s = retry_after_of(reply.headers.get("retry-after"))
+    fault = fault_of(
+        reply.status_code, reply.content, http.terms.url, key_hint=http.terms.key_hint, retry_after_s=retry_after_s
+    )
+    if not may_pass(reply.status_code, fault.code, retry_after_s):
         raise fault
     return fault
 

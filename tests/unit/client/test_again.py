@@ -60,6 +60,11 @@ def test_what_may_pass(status: int, code: str, passes: bool) -> None:
     assert may_pass(status, code) is passes
 
 
+@pytest.mark.parametrize(("status", "passes"), [(500, True), (409, False), (502, False)])
+def test_a_server_that_failed_may_say_that_it_passes(status: int, passes: bool) -> None:
+    assert may_pass(status, "store_failed", retry_after_s=0.0) is passes
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [(None, None), ("5", 5.0), (" 7 ", 7.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)],
