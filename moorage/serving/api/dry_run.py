@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from moorage.serving.model import Model
+from moorage.serving.model import Model, State
 from moorage.serving.spec.spec import ServingSpec
 
 __all__ = ["differences", "same_spec", "steps"]
@@ -31,17 +31,26 @@ def steps(before: Model | None, after: ServingSpec) -> list[dict[str, Any]]:
         return [_start(after)]
     if same_spec(before.spec, after):
         return []
-    if before.spec.build() != after.build():
-        old = f"{before.model_key}-{before.spec.build()}"
-        return [
-            _start(after, before.model_key),
-            {"action": "move_requests", "when": "the new application serves"},
-            {"action": "drain_and_remove", "application": old},
-        ]
-    application = f"{before.model_key}-{after.build()}"
-    if _size(before.spec) == _size(after):
-        return [{"action": "record", "application": application}]
-    return [{"action": "scale", "application": application, "from": _size(before.spec), "to": _size(after)}]
+    key, serving = before.model_key, before.progress.serving
+    answers = None if serving is None else serving.build()
+    runs = {} if serving is None else {serving.build(): serving}
+    if before.state is not State.FAILED:  # else it was taken away, unless it is what serves
+        runs[before.spec.build()] = before.spec
+    had = runs.pop(after.build(), None)
+    found = [_start(after, key) if had is None else _fit(key, had, after)]
+    found += [{"action": "remove", "application": f"{key}-{build}"} for build in runs if build != answers]
+    if answers in runs:
+        found.append({"action": "move_requests", "when": "the new application serves"})
+        found.append({"action": "drain_and_remove", "application": f"{key}-{answers}"})
+    return found
+
+
+def _fit(model_key: str, had: ServingSpec, after: ServingSpec) -> dict[str, Any]:
+    """An application that is there stays; at most it gets another size."""
+    application = f"{model_key}-{after.build()}"
+    if _size(had) == _size(after):
+        return {"action": "record", "application": application}
+    return {"action": "scale", "application": application, "from": _size(had), "to": _size(after)}
 
 
 def _start(spec: ServingSpec, model_key: str | None = None) -> dict[str, Any]:

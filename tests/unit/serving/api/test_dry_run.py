@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.serving.api.dry_run import differences, same_spec, steps
-from moorage.serving.model import Model, State
+from moorage.serving.model import Model, Progress, State
 from moorage.serving.spec.spec import Adapter, Autoscaling, ServingSpec
 
 VALUES = st.none() | st.booleans() | st.integers(-2, 2) | st.floats(0, 1) | st.text("ab", max_size=2)
@@ -27,7 +28,8 @@ SPECS = st.builds(
 )
 
 
-def model(spec: ServingSpec) -> Model:
+def model(spec: ServingSpec, serving: ServingSpec | None = None, state: State = State.RUNNING) -> Model:
+    """`serving`: what was healthy last; None: nothing else."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return Model(
         model_key="svc-a-20260101-000000-abcd",
@@ -36,13 +38,19 @@ def model(spec: ServingSpec) -> Model:
         spec=spec,
         generation=1,
         observed_generation=1,
-        state=State.RUNNING,
+        state=state,
         error_summary=None,
         conditions=(),
         created_at=at,
         updated_at=at,
         accepted_at=at,
+        progress=Progress(serving=serving or spec),
     )
+
+
+def never(spec: ServingSpec, state: State) -> Model:
+    """Of which nothing was ever healthy."""
+    return replace(model(spec, state=state), progress=Progress())
 
 
 @given(SPECS, SPECS)
@@ -68,6 +76,43 @@ def test_nothing_is_done_when_nothing_differs(one: ServingSpec, other: ServingSp
     if not same:
         replaces = one.build() != other.build()
         assert ("drain_and_remove" in [step["action"] for step in steps(model(one), other)]) is replaces
+
+
+A, B, C = (ServingSpec(model_id="m", model_source=f"org/{name}") for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (model(B, A, State.FAILED), A, [("record", A)]),
+        (model(B, A, State.FAILED), replace(A, num_replicas=2), [("scale", A)]),
+        (model(B, A, State.FAILED), C, [("start", C), ("move_requests", None), ("drain_and_remove", A)]),
+        (
+            model(B, A, State.FAILED),
+            replace(B, ttl_s=9.0),
+            [("start", B), ("move_requests", None), ("drain_and_remove", A)],
+        ),
+        (model(B, A, State.DEPLOYING), A, [("record", A), ("remove", B)]),
+        (
+            model(B, A, State.DEPLOYING),
+            C,
+            [("start", C), ("remove", B), ("move_requests", None), ("drain_and_remove", A)],
+        ),
+        (
+            model(B, A, State.DEPLOYING),
+            replace(B, num_replicas=2),
+            [("scale", B), ("move_requests", None), ("drain_and_remove", A)],
+        ),
+        (never(B, State.DEPLOYING), C, [("start", C), ("remove", B)]),
+        (never(B, State.FAILED), C, [("start", C)]),
+    ],
+)
+def test_what_runs_is_left_and_what_never_served_is_not_drained(
+    before: Model, after: ServingSpec, found: list[tuple[str, ServingSpec | None]]
+) -> None:
+    """Also what failed is not taken away once more."""
+    made = [(step["action"], step.get("application")) for step in steps(before, after)]
+    assert made == [(act, f"{before.model_key}-{spec.build()}" if spec else None) for act, spec in found]
 
 
 def test_one_and_true_differ() -> None:
