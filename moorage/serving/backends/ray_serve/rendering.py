@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from moorage.catalog.engine_python import QUIET, VLLM_ON_A_CPU
@@ -23,6 +23,7 @@ IMPORT_PATH = "ray.serve.llm:build_openai_app"
 INGRESS = "OpenAiIngress"
 """The deployment that speaks OpenAI's API in front of the model's."""
 MOST_INGRESS_REPLICAS = 8
+START = "initial_replicas"
 
 UNBOUND = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Replicas share the machine's cores: each would else bind its threads to the same first ones."""
@@ -50,15 +51,16 @@ def rescaled(live: Mapping[str, Any], wanted: Wanted, platform: RayPlatform) -> 
     """An application that Ray has, with what may change in place as it is wanted now.
 
     The rest stays as it was told when it was made, also when the platform's defaults are others by now: they go into
-    what is built from then on, and do not restart what serves.
+    what is built from then on, and do not restart what serves. What the load has called for stays too.
     """
-    return {**live, "deployments": _deployments(wanted, platform)}
+    bounds = _bounds(_deployments(wanted, platform))
+    return {**live} if _bounds(live.get("deployments")) == bounds else {**live, "deployments": bounds}
 
 
 def digest_of(application: Mapping[str, Any], build: str | None = None) -> str:
     """Of what may change in place, and of the build: that is in the application's name, unless it is given."""
-    name = str(application.get("name"))
-    told = [name, build or name.rpartition("-")[2], application.get("route_prefix"), application.get("deployments")]
+    name, bounds = str(application.get("name")), _bounds(application.get("deployments"))
+    told = [name, build or name.rpartition("-")[2], application.get("route_prefix"), bounds]
     text = json.dumps(told, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -112,7 +114,7 @@ def _deployments(wanted: Wanted, platform: RayPlatform) -> list[dict[str, Any]]:
     replicas = wanted.spec.replicas
     scaling = {
         "min_replicas": replicas.least,
-        "initial_replicas": replicas.start,
+        START: replicas.start,
         "max_replicas": replicas.most,
         "target_ongoing_requests": platform.target_ongoing_requests,
     }
@@ -121,3 +123,13 @@ def _deployments(wanted: Wanted, platform: RayPlatform) -> list[dict[str, Any]]:
         {"name": model_deployment(wanted.model_id), "autoscaling_config": scaling},
         {"name": INGRESS, "num_replicas": front},
     ]
+
+
+def _bounds(deployments: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """Deployments without where they start: whenever anything of one changes Ray goes back to that number, however many
+    replicas are at work."""
+    found = []
+    for one in deployments or ():
+        scaling = {name: value for name, value in (one.get("autoscaling_config") or {}).items() if name != START}
+        found.append({**one, "autoscaling_config": scaling} if scaling else {**one})
+    return found

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moorage.errors import FailedError
 from moorage.serving.backends.ray_serve.listing import document, is_ours, is_settled
-from moorage.serving.backends.ray_serve.rendering import render
+from moorage.serving.backends.ray_serve.rendering import digest_of, render
 from tests.unit.serving.backends.ray_serve.cluster_details import CPU, application, details, foreign, wanted
 
 
@@ -79,7 +79,8 @@ def test_what_runs_is_only_scaled() -> None:
     live = application(one, replace(CPU, engine_kwargs={"max_model_len": 1}))
     (told,) = document(details(live), [grown], CPU)["applications"]
     assert told["args"] == live["deployed_app_config"]["args"]
-    assert told["deployments"] == render(grown, CPU)["deployments"]
+    assert told["deployments"][0]["autoscaling_config"]["min_replicas"] == 2
+    assert digest_of(told) == digest_of(render(grown, CPU), grown.spec.build())
 
 
 def test_what_is_leaving_and_wanted_again_is_told_anew() -> None:

@@ -78,6 +78,7 @@ def test_a_deployment_is_called_as_ray_serve_llm_calls_it() -> None:
 
 
 counts = st.integers(1, 20)
+BOUNDS = ("min_replicas", "max_replicas")
 scalings = st.one_of(
     st.none(), st.tuples(counts, counts).map(lambda two: Autoscaling(min_replicas=min(two), max_replicas=max(two)))
 )
@@ -100,7 +101,29 @@ def test_scaling_changes_nothing_that_ray_builds_from(
         assert bounds["min_replicas"] <= bounds["initial_replicas"] <= bounds["max_replicas"]
         if later is None:
             assert bounds["min_replicas"] == bounds["max_replicas"] == then
-        assert (digest_of(before) == digest_of(after)) == (before["deployments"] == after["deployments"])
+        told = [
+            [one["deployments"][0]["autoscaling_config"][name] for name in BOUNDS] + one["deployments"][1:]
+            for one in (before, after)
+        ]
+        assert (digest_of(before) == digest_of(after)) == (told[0] == told[1])
+
+
+def test_what_the_load_has_called_for_stays_when_the_bounds_change() -> None:
+    """Ray goes back to `initial_replicas` when anything of a deployment differs, from however many are at work."""
+    live = render(wanted(num_replicas=2, autoscaling=Autoscaling(min_replicas=1, max_replicas=8)), GPU)
+    wider = wanted(num_replicas=2, autoscaling=Autoscaling(min_replicas=1, max_replicas=9))
+    told = rescaled(live, wider, GPU)
+    scaling = told["deployments"][0]["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"], scaling.get("initial_replicas")) == (1, 9, None)
+    assert digest_of(told) == digest_of(render(wider, GPU), wider.spec.build())
+    assert rescaled(told, wider, GPU) == told
+
+
+def test_one_that_is_told_again_unchanged_may_still_begin_where_it_should() -> None:
+    """A list holds every application, also those that are only being built."""
+    one = wanted(num_replicas=2, autoscaling=Autoscaling(min_replicas=1, max_replicas=8))
+    live = render(one, GPU)
+    assert rescaled(live, one, GPU) == live
 
 
 def test_other_defaults_of_the_platform_do_not_touch_what_serves() -> None:
