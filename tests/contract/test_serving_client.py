@@ -228,14 +228,15 @@ def test_a_store_that_restarts_is_waited_for(api: ServingApi) -> None:
 
 
 @pytest.mark.parametrize("asks", [lambda client: client.page(), lambda client: next(client.watch())])
-def test_something_else_that_answers(asks: Callable[[ServingClient], object]) -> None:
+@pytest.mark.parametrize("head", [b"", b"content-encoding: gzip\r\ncontent-type: text/event-stream\r\n"])
+def test_something_else_that_answers(asks: Callable[[ServingClient], object], head: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             client, _ = server.accept()
             with client:
                 client.recv(1 << 16)
-                client.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+                client.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"content-length: 5\r\n\r\nhello")
 
         threading.Thread(target=answer, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

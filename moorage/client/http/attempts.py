@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import httpx
 
 from moorage.client.http.again import Trouble, may_pass, pause_before, retry_after_of
 from moorage.client.http.ask import Ask, Reply
-from moorage.client.http.faults import fault_of, no_connection, silent
+from moorage.client.http.faults import fault_of, no_connection, silent, undecodable
 from moorage.errors import MoorageError
 
 if TYPE_CHECKING:
     from moorage.client.http.terms import Terms
 
-__all__ = ["Attempts", "options_of"]
+__all__ = ["Attempts", "options_of", "readable"]
 
 T = TypeVar("T")
 
@@ -82,6 +83,15 @@ class Attempts(Generic[T]):
             _raise(fault)
         self.waited_s += pause
         return pause
+
+
+@contextmanager
+def readable(terms: Terms) -> Iterator[None]:
+    """Raises FailedError `bad_reply` for what cannot be decoded within it, which is no fault of a connection."""
+    try:
+        yield
+    except httpx.DecodingError as fault:
+        raise undecodable(terms.url, fault) from None
 
 
 def options_of(ask: Ask[Any], terms: Terms) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 
 from moorage.client.http.ask import Ask
-from moorage.client.http.attempts import Attempts, options_of
+from moorage.client.http.attempts import Attempts, options_of, readable
 from moorage.client.http.terms import Terms
 
 __all__ = ["Awaiting"]
@@ -33,7 +33,8 @@ class Awaiting:
         while True:
             attempts.made += 1
             try:
-                reply = await self._client().request(**options_of(ask, self.terms))
+                with readable(self.terms):
+                    reply = await self._client().request(**options_of(ask, self.terms))
             except (httpx.TransportError, OSError) as fault:
                 await asyncio.sleep(attempts.pause_after_fault(fault))
                 continue
@@ -45,8 +46,9 @@ class Awaiting:
     @asynccontextmanager
     async def stream(self, ask: Ask[Any]) -> AsyncIterator[httpx.Response]:
         """A reply as it comes, whatever its status; asked once. Raises httpx.TransportError."""
-        async with self._client().stream(**options_of(ask, self.terms)) as reply:
-            yield reply
+        with readable(self.terms):
+            async with self._client().stream(**options_of(ask, self.terms)) as reply:
+                yield reply
 
     async def close(self) -> None:
         """Close every connection."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import httpx
 
 from moorage.client.http.ask import Ask
-from moorage.client.http.attempts import Attempts, options_of
+from moorage.client.http.attempts import Attempts, options_of, readable
 from moorage.client.http.terms import Terms
 
 __all__ = ["Blocking"]
@@ -33,7 +33,8 @@ class Blocking:
         while True:
             attempts.made += 1
             try:
-                reply = self._http.request(**options_of(ask, self.terms))
+                with readable(self.terms):
+                    reply = self._http.request(**options_of(ask, self.terms))
             except (httpx.TransportError, OSError) as fault:
                 time.sleep(attempts.pause_after_fault(fault))
                 continue
@@ -45,7 +46,7 @@ class Blocking:
     @contextmanager
     def stream(self, ask: Ask[Any]) -> Iterator[httpx.Response]:
         """A reply as it comes, whatever its status; asked once. Raises httpx.TransportError."""
-        with self._http.stream(**options_of(ask, self.terms)) as reply:
+        with readable(self.terms), self._http.stream(**options_of(ask, self.terms)) as reply:
             yield reply
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from moorage.errors import (
     UsageError,
 )
 
-__all__ = ["fault_of", "no_connection", "silent"]
+__all__ = ["fault_of", "no_connection", "silent", "undecodable"]
 
 KINDS: tuple[tuple[frozenset[int], type[MoorageError]], ...] = (
     (frozenset((400, 405, 413, 415, 422, 431)), UsageError),
@@ -61,6 +61,15 @@ def silent(where: str, timeout_s: float | None) -> TryAgainError:
     """Not a byte for too long."""
     said = "in time" if timeout_s is None else f"for {timeout_s:g} s"
     return TryAgainError(f"{where} did not answer {said}", code="gateway_silent", hint="raise timeout_s")
+
+
+def undecodable(where: str, fault: BaseException) -> FailedError:
+    """A reply that is not encoded as its header says."""
+    return FailedError(
+        f"what {where} answers cannot be read: {fault}",
+        code="bad_reply",
+        hint="another program, or another version, may listen there",
+    )
 
 
 def _said(content: bytes) -> tuple[str, str | None, dict[str, Any]]:
