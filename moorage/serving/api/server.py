@@ -33,7 +33,7 @@ from moorage.serving.backends.contract import Backend
 from moorage.serving.log import Log
 from moorage.serving.secrets import secrets_of
 from moorage.serving.settings import Settings
-from moorage.serving.spec.kwargs import KwargTable, command_line_faults, kwarg_faults
+from moorage.serving.spec.kwargs import KwargTable, command_line_faults, platform_kwarg_faults
 from moorage.serving.spec.rules import Limits, SpecRules
 from moorage.serving.store.contract import Store
 from moorage.serving.store.opening import open_store
@@ -146,9 +146,8 @@ def make_parts(
 
 
 def _check_defaults(settings: Settings, kwargs: KwargTable) -> None:
-    """The platform may set what users may not, but nothing that the engine does not know: every model would fail."""
     defaults = settings.config.llm.engine_kwargs
-    faults = [fault for fault in kwarg_faults(defaults, kwargs) if fault.code != "engine_kwarg_denied"]
+    faults = [*platform_kwarg_faults(defaults, kwargs)]
     if settings.backend in BY_COMMAND_LINE:
         faults += command_line_faults(defaults, kwargs)
     for fault in faults:

@@ -46,7 +46,7 @@ class Kept:
 
     key: str
     body_sha256: str
-    """Of method, path, query and body: another one under the same key is refused."""
+    """Of method, path and body: another one under the same key is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ __all__ = ["SUFFIX", "USER", "admin_client", "await_model", "declare_model", "la
 
 USER = "demo"
 SUFFIX = "nano"
-ALIAS = f"{USER}/{SUFFIX}"
 KWARGS = {
     "max_model_len": 2048,
     "max_num_seqs": 16,

@@ -19,7 +19,7 @@ from moorage.launch.start import start, wait_for
 from moorage.launch.stop import stop
 from moorage.serving.spec.spec import Adapter
 
-__all__ = ["Deed", "Done", "Jobs", "adapters_of", "fit_adapters", "tail_of", "tell_nobody"]
+__all__ = ["Deed", "Done", "Jobs", "fit_adapters", "tail_of", "tell_nobody"]
 
 AT_ONCE = 8
 TAIL_LINES = 200
@@ -144,14 +144,6 @@ def fit_adapters(plane: Plane, entry: Entry, adapters: Sequence[Adapter]) -> tup
         if found.get(name) != source:
             load_adapter(entry, plane.environ, name, source)
     return tuple(wanted)
-
-
-def adapters_of(plane: Plane, entry: Entry) -> tuple[str, ...]:
-    """What a service has loaded; () when it does not say."""
-    try:
-        return tuple(loaded_adapters(entry, plane.environ))
-    except MoorageError:
-        return ()
 
 
 def tail_of(plane: Plane, entry: Entry, lines: int = TAIL_LINES) -> tuple[str, ...]:

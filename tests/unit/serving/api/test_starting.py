@@ -64,7 +64,15 @@ def test_an_unknown_key_is_named_with_its_line(start: Start, tmp_path: Path) -> 
     assert "line 3: serving.bogus is unknown" in error["message"]
 
 
-@pytest.mark.parametrize(("kwargs", "named"), [("{bogus: 1}", "bogus"), ("{max_model_len: abc}", "max_model_len")])
+@pytest.mark.parametrize(
+    ("kwargs", "named"),
+    [
+        ("{bogus: 1}", "bogus"),
+        ("{max_model_len: abc}", "max_model_len"),
+        ("{trust_remote_code: 'yes'}", "trust_remote_code"),
+        ("{model: org/a}", "model is set for every model"),
+    ],
+)
 def test_defaults_of_the_engine_are_checked(start: Start, tmp_path: Path, kwargs: str, named: str) -> None:
     (tmp_path / "c.yaml").write_text(f"serving: {{llm: {{engine_kwargs: {kwargs}}}}}\n")
     status, error = start("--config", str(tmp_path / "c.yaml"))
