@@ -204,6 +204,7 @@ def test_a_dry_run_tells_and_stores_nothing(user: Caller) -> None:
     scaled = user.post(f"{MODELS}?dryRun=1", {**body, "num_replicas": 3}).json()
     assert scaled["diff"] == [{"pointer": "/num_replicas", "from": 1, "to": 3}]
     assert [one["action"] for one in scaled["plan"]] == ["scale"]
+    user.settled(key, "RUNNING")
     rebuilt = user.patch(f"{MODELS}/{key}?dryRun=1", {"engine_kwargs": {"max_model_len": 512}}).json()
     assert rebuilt["diff"] == [{"pointer": "/engine_kwargs/max_model_len", "to": 512}]
     assert [one["action"] for one in rebuilt["plan"]] == ["start", "move_requests", "drain_and_remove"]
