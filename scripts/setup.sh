@@ -63,7 +63,7 @@ if not pathlib.Path(importlib.util.find_spec("moorage").origin).is_relative_to(r
 import pydantic, requests, rich, yaml
 
 if wanted == "dev":
-    import docker, hypothesis, pytest, pytest_cov
+    import docker, hypothesis, pytest, pytest_cov, xdist
 PYTHON
 }
 

@@ -91,10 +91,13 @@ def test_a_port_that_is_held_is_joined_and_taken_for_all_others() -> None:
         pass
 
 
-def test_folders_that_killed_parents_left_go_and_those_in_use_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_folders_that_killed_parents_left_go_and_those_in_use_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as where:  # its path is short, unlike tmp_path
+        monkeypatch.setattr(tempfile, "tempdir", where)
+        check_folders(Path(where))
+
+
+def check_folders(where: Path) -> None:
     left = Path(tempfile.mkdtemp(prefix=PREFIX))
     (left / "0").touch()
     long_ago = time.time() - 2 * NEW_S
@@ -103,9 +106,9 @@ def test_folders_that_killed_parents_left_go_and_those_in_use_stay(
         for folder in (left, used):
             os.utime(folder, (long_ago, long_ago))
         with sockets_folder() as other:
-            assert sorted(tmp_path.iterdir()) == sorted([used, young, other])
+            assert sorted(where.iterdir()) == sorted([used, young, other])
             assert other.stat().st_mode & 0o777 == 0o700
-    assert list(tmp_path.iterdir()) == [young]
+    assert list(where.iterdir()) == [young]
 
 
 def run_peers(folder: Path, scenario: Any, count: int = 3) -> io.StringIO:
