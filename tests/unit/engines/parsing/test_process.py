@@ -154,6 +154,11 @@ def test_a_parsers_own_fault_is_told_with_the_whole_text(folder):
     run(folder, work)
 
 
+def own(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """asyncio warns as well, now and then: of a child whose end was seen before its watcher saw it."""
+    return [record for record in caplog.records if record.name.startswith("moorage.")]
+
+
 def test_a_start_that_fails_is_not_tried_again_at_once(folder, caplog):
     (folder / "broken").touch()
     now = [0.0]
@@ -171,7 +176,7 @@ def test_a_start_that_fails_is_not_tried_again_at_once(folder, caplog):
     with caplog.at_level(logging.WARNING):
         run(folder, work, clock=lambda: now[0])
     assert starts(folder) == 2
-    assert len(caplog.records) == 1
+    assert len(own(caplog)) == 1
 
 
 def test_a_start_that_never_ends_is_given_up(folder):
@@ -204,7 +209,7 @@ def test_without_vllm_parsing_is_off_with_one_warning(folder, caplog):
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(work())
-    assert len(caplog.records) == 1
+    assert len(own(caplog)) == 1
 
 
 def test_keys_are_not_passed_on(folder):
@@ -351,7 +356,7 @@ def test_a_parser_that_cannot_be_made_is_told_once(folder, caplog):
 
     with caplog.at_level(logging.WARNING):
         run(folder, work)
-    assert len(caplog.records) == 1
+    assert len(own(caplog)) == 1
 
 
 def test_a_constraint_is_asked_for_once(folder):
