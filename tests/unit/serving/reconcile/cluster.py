@@ -52,6 +52,8 @@ class Cluster:
     """So many applications were made."""
     asked: int = 0
     """How often `apply` was called."""
+    lost_unseen: bool = False
+    """An application was lost since anybody looked."""
     before_apply: Callable[[Cluster, Sequence[Wanted]], None] | None = None
     """Judges a list that is about to be accepted."""
 
@@ -76,6 +78,7 @@ class Cluster:
 
     def lose(self, name: str) -> None:
         del self.apps[name]
+        self.lost_unseen = True
 
     def digest(self, wanted: Wanted) -> str:
         told = wanted.spec.to_dict()
@@ -84,6 +87,7 @@ class Cluster:
 
     def observe(self) -> Mapping[str, Seen]:
         self._answer()
+        self.lost_unseen = False
         return {name: self._seen(app) for name, app in self.apps.items()}
 
     def apply(self, wanted: Sequence[Wanted]) -> None:
