@@ -5,6 +5,6 @@
     python -m tests.campaigns soak [--minutes 60] [--workers N]         half of the load it can take: leaks and losses
     python -m tests.campaigns ray [--number 12] [--seed N]              models on a real Ray, changed and broken
 
-The seed is printed with what was found, and the same seed says the same things again; what a model samples, and when
-the processes of a busy machine run, it does not fix.
+How far it is goes to stderr. The seed is said first and with what was found, and the same seed says the same things
+again; what a model samples, and when the processes of a busy machine run, it does not fix.
 """

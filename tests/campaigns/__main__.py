@@ -9,8 +9,11 @@ import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
+from rich.console import Console
+
 from tests.campaigns.findings import Findings
 from tests.campaigns.kills.victims import VICTIMS
+from tests.campaigns.telling import Watch, telling
 
 NUMBERS = {"conversations": 200, "kills": 20, "soak": 60, "flapping": 1000, "ray": 12}
 STORES = ("sqlite", "postgres")
@@ -34,15 +37,14 @@ def main() -> int:
     number = options.number or NUMBERS[options.campaign]
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
-        findings = _run(options, number, options.keep)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            findings = _run(options, number, Path(folder))
+    kept = nullcontext(str(options.keep)) if options.keep is not None else tempfile.TemporaryDirectory()
+    with kept as folder, telling(Console(stderr=True)) as watch:
+        findings = _run(options, number, Path(folder), watch)
     sys.stdout.write(findings.table() + "\n")
     return 1 if findings.faults else 0
 
 
-def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
+def _run(options: argparse.Namespace, number: int, folder: Path, watch: Watch) -> Findings:
     if options.campaign == "kills":
         from tests.campaigns.kills.campaign import run_kills
         from tests.real.parts.postgres import postgres_server
@@ -56,24 +58,25 @@ def _run(options: argparse.Namespace, number: int, folder: Path) -> Findings:
                 what=options.what,
                 workers=options.workers,
                 server=server,
+                watch=watch,
             )
     if options.campaign == "flapping":
         from tests.campaigns.flapping.campaign import run_flapping
 
-        return run_flapping(folder, number=number, seed=options.seed, nano=NANO)
+        return run_flapping(folder, number=number, seed=options.seed, nano=NANO, watch=watch)
     if options.campaign == "ray":
         from tests.campaigns.ray.campaign import run_ray
 
-        return run_ray(folder, number=number, seed=options.seed, nano=NANO)
+        return run_ray(folder, number=number, seed=options.seed, nano=NANO, watch=watch)
     if options.campaign == "soak":
         return _soak(options, number, folder)
     from tests.campaigns.conversations.campaign import run_conversations
     from tests.campaigns.conversations.engine import running_engine
 
     if options.engine:
-        return run_conversations(folder, options.engine, number=number, seed=options.seed)
+        return run_conversations(folder, options.engine, number=number, seed=options.seed, watch=watch)
     with running_engine(folder) as url:
-        return run_conversations(folder, url, number=number, seed=options.seed)
+        return run_conversations(folder, url, number=number, seed=options.seed, watch=watch)
 
 
 def _soak(options: argparse.Namespace, number: int, folder: Path) -> Findings:

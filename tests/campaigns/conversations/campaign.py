@@ -25,6 +25,7 @@ from tests.campaigns.conversations.stored import Comparison
 from tests.campaigns.conversations.talk import Talk
 from tests.campaigns.findings import Findings
 from tests.campaigns.ledger import read_ledgers
+from tests.campaigns.telling import Watch, unwatched
 from tests.contract.gateway_process import GatewayProcess
 
 __all__ = ["run_conversations"]
@@ -50,9 +51,9 @@ class Conversation:
     """Its nodes (of sessions) and steps, as the gateway shows them."""
 
 
-def run_conversations(folder: Path, engine_url: str, *, number: int, seed: int) -> Findings:
+def run_conversations(folder: Path, engine_url: str, *, number: int, seed: int, watch: Watch = unwatched) -> Findings:
     """Play `number` of them against the engine, then compare. The stores are left in `folder`."""
-    findings = Findings("conversations with vLLM", seed)
+    findings = watch(Findings("conversations with vLLM", seed))
     dice = random.Random(seed)
     observer = Observer(engine_url)
     try:

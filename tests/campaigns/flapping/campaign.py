@@ -19,6 +19,7 @@ import requests
 from tests.campaigns.findings import Findings
 from tests.campaigns.flapping.upstream import Flapping
 from tests.campaigns.ledger import read_ledgers
+from tests.campaigns.telling import Watch, unwatched
 from tests.contract.gateway_engines import Engine, engines_behind
 from tests.contract.gateway_process import GatewayProcess, wait_until
 
@@ -32,9 +33,9 @@ KINDS = ("sglang", "vllm", "vllm")
 """The first one flaps, which is asked first when all are idle: what moves from it goes to an engine of another kind."""
 
 
-def run_flapping(folder: Path, *, number: int, seed: int, nano: Path) -> Findings:
+def run_flapping(folder: Path, *, number: int, seed: int, nano: Path, watch: Watch = unwatched) -> Findings:
     """`number` requests; what was found. The store stays in `folder`."""
-    findings = Findings(f"{number} requests, one of {len(KINDS)} upstreams flapping", seed)
+    findings = watch(Findings(f"{number} requests, one of {len(KINDS)} upstreams flapping", seed))
     with engines_behind(folder, nano, *map(Engine, KINDS)) as (gateway, stubs):
         clients = _Clients(gateway, findings, seed)
         flapping = Flapping(stubs[0], seed)

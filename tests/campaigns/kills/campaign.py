@@ -19,6 +19,7 @@ from tests.campaigns.kills.clients import Clients
 from tests.campaigns.kills.numbered_engine import NumberedEngine, number_in
 from tests.campaigns.kills.victims import Victim, victim_of
 from tests.campaigns.ledger import Ledger, read_ledgers
+from tests.campaigns.telling import Watch, unwatched
 from tests.contract.gateway_process import GatewayProcess, StubThread
 from tests.real.parts.postgres import Postgres
 from tests.stand_ins.engine_stub import Fault
@@ -42,13 +43,15 @@ def run_kills(
     what: str = "gateway",
     workers: int = 1,
     server: Postgres | None = None,
+    watch: Watch = unwatched,
 ) -> Findings:
     """Kill `what` (see `victims`) `number` times, then let every client finish, and compare.
 
     The store is left in `folder`; `server`: it is in a schema of its own there.
     """
     many = "" if workers == 1 else f" with {workers} workers"
-    findings = Findings(f"kill -9 of the {'gateway' if what == 'gateway' else what + ' of a gateway'}{many}", seed)
+    whom = "gateway" if what == "gateway" else f"{what} of a gateway"
+    findings = watch(Findings(f"kill -9 of the {whom}{many}", seed))
     engine = NumberedEngine(NANO)
     stub = StubThread(engine)
     stub.stub.pace_s = PACE_S

@@ -21,6 +21,7 @@ import pytest
 
 from moorage.catalog.engine_python import find_engine_python
 from tests.campaigns.findings import Findings
+from tests.campaigns.telling import Watch, unwatched
 from tests.contract.backend_contract import BackendContract
 from tests.contract.serving_process import MODELS
 from tests.real.ray.cluster_rig import ClusterRig
@@ -39,12 +40,12 @@ CLEAR = ("502 ", "503 ", "404 ")
 """What a request may be answered while its model's processes are gone, and when it is deleted."""
 
 
-def run_ray(folder: Path, *, number: int, seed: int, nano: Path) -> Findings:
+def run_ray(folder: Path, *, number: int, seed: int, nano: Path, watch: Watch = unwatched) -> Findings:
     """Raises RuntimeError on a machine without the environment of Ray."""
     python = find_engine_python("ray", os.environ)
     if python is None:
         raise RuntimeError("there is no environment of Ray on this machine: moor engine ray --install")
-    findings = Findings(f"{number} changes of models on Ray Serve", seed)
+    findings = watch(Findings(f"{number} changes of models on Ray Serve", seed))
     begun = time.monotonic()
     try:
         with running_plane(folder, nano, python) as plane:
