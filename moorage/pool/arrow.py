@@ -17,6 +17,7 @@ import msgspec
 
 from moorage.capture.packing import ID_BYTES
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 from moorage.pool.contract import Lease, PackedStep, TrajectoryRow
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def need_pyarrow() -> Any:
         import pyarrow
     except ImportError as fault:
         raise PreflightError(
-            "the Python package 'pyarrow' is not installed: Arrow and Parquet need the extra arrow",
+            "the Python package 'pyarrow' is not installed: Arrow and Parquet need the extra moorage[gateway,arrow]",
             code="package_missing",
-            next=["pip install 'moorage[gateway,arrow]'"],
+            next=[install_command("gateway", "arrow")],
         ) from fault
     return pyarrow
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 
 if TYPE_CHECKING:
     from moorage.pool.archive import Archive
@@ -67,6 +68,6 @@ def _postgres(url: str, *, read_only: bool, max_attempts: int) -> Archive | Stor
             f"PostgreSQL's driver cannot be used: {fault}",
             code="package_missing",
             hint="the store in PostgreSQL needs the extra postgres",
-            next=["pip install 'moorage[postgres]'"],
+            next=[install_command("postgres")],
         ) from fault
     return PostgresArchive(url) if read_only else PostgresStore(url, max_attempts=max_attempts)

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("psycopg")
 
+from moorage.extras import install_command
 from tests.contract.gateway_process import GatewayProcess, StubThread, wait_until
 
 pytestmark = pytest.mark.postgres
@@ -79,4 +80,4 @@ def test_without_the_driver_the_extra_is_named(moor, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, timeout=60)
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (5, "package_missing")
-    assert error["next"] == ["pip install 'moorage[postgres]'"]
+    assert error["next"] == [install_command("postgres")]

@@ -10,6 +10,7 @@ from typing import Any
 from moorage.capture.call import Call
 from moorage.capture.packing import ID_BYTES, count
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 
 __all__ = ["arrow_table"]
 
@@ -30,7 +31,7 @@ def arrow_table(calls: Sequence[Call]) -> Any:
             "an Arrow table needs pyarrow, which is not installed",
             code="package_missing",
             hint="install the extra arrow",
-            next=["pip install 'moorage[arrow]'"],
+            next=[install_command("arrow")],
         ) from None
     columns: dict[str, Any] = {
         name: pa.array([read(call) for call in calls], type=getattr(pa, kind)()) for name, kind, read in _PLAIN

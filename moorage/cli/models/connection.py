@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 
 if TYPE_CHECKING:
     from moorage.client.serving.client import ServingClient
@@ -39,7 +40,7 @@ def connect(
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: the serving API's client needs an extra",
             code="package_missing",
-            next=["pip install 'moorage[client]'"],
+            next=[install_command("client")],
         ) from fault
     default_env = ADMIN_TOKEN_ENV if as_admin else TOKEN_ENV
     url, here = args.api or environ.get(API_ENV), _started_here(environ)

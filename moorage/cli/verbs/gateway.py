@@ -12,6 +12,7 @@ from moorage.cli.output import Output
 from moorage.cli.parser import one_of, positive_duration_s
 from moorage.cli.reward_flags import add_reward_arguments, rewards_of
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _package_missing(fault: ModuleNotFoundError) -> PreflightError:
     return PreflightError(
         f"the Python package {fault.name!r} is not installed: the gateway needs its extra",
         code="package_missing",
-        next=["pip install 'moorage[gateway]'"],
+        next=[install_command("gateway")],
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moorage.cli.output import Output, table
 from moorage.cli.parser import duration_s, one_of
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: the gateway needs its extra",
             code="package_missing",
-            next=["pip install 'moorage[gateway]'"],
+            next=[install_command("gateway")],
         ) from fault
     from moorage.cli.verbs.gateway import store_url
 

@@ -13,6 +13,7 @@ from moorage.cli.amounts import age_s, size_bytes
 from moorage.cli.output import Output
 from moorage.cli.parser import one_of
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: the pool needs the gateway's extra",
             code="package_missing",
-            next=["pip install 'moorage[gateway]'"],
+            next=[install_command("gateway")],
         ) from fault
     actions: Mapping[str, Callable[[argparse.Namespace, Source, Output], dict[str, Any]]] = {
         "stats": _stats,

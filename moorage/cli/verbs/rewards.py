@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.cli.output import Output
 from moorage.errors import MoorageError, PreflightError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: rewards need the gateway's extra",
             code="package_missing",
-            next=["pip install 'moorage[gateway,rewards]'"],
+            next=[install_command("gateway", "rewards")],
         ) from fault
     return {"rewards": [_row(one, said) for one, said in described(installed(), plane.environ)]}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moorage.cli.output import Output
 from moorage.cli.parser import one_of
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: the serving API needs its extra",
             code="package_missing",
-            next=["pip install 'moorage[serve]'"],
+            next=[install_command("serve")],
         ) from fault
     return {"url": heard[-1] if heard else None}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from moorage.cli.output import Output
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 SUMMARY = (
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: serving needs its extra",
             code="package_missing",
-            next=["pip install 'moorage[serve]'"],
+            next=[install_command("serve")],
         ) from fault
     place = Place(plane.environ)
     return {"ended": take_down(place, plane.environ, out), "folder": str(place.folder)}

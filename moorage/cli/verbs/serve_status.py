@@ -7,6 +7,7 @@ from typing import Any
 
 from moorage.cli.output import Output, table
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 SUMMARY = "What runs of what moor serve up started, and whether it answers now."
@@ -24,7 +25,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: serving needs its extra",
             code="package_missing",
-            next=["pip install 'moorage[serve]'"],
+            next=[install_command("serve")],
         ) from fault
     return look(Place(plane.environ))
 

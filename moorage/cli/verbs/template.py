@@ -8,6 +8,7 @@ from typing import Any
 
 from moorage.cli.output import Output
 from moorage.errors import FailedError, MoorageError, NotFoundError, PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 SUMMARY = "What a model's chat template does to sessions, found by trying it before a run."
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: templates need the gateway's extra",
             code="package_missing",
-            next=["pip install 'moorage[gateway]'"],
+            next=[install_command("gateway")],
         ) from fault
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from moorage.cli.output import Output, table
 from moorage.cli.parser import one_of
 from moorage.errors import FailedError, PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         raise PreflightError(
             f"the Python package {fault.name!r} is not installed: traces need the gateway's extra",
             code="package_missing",
-            next=["pip install 'moorage[gateway]'"],
+            next=[install_command("gateway")],
         ) from fault
     archive = open_store(args.db or _default_db(plane.environ), read_only=True)
     return {"action": args.action, **_ACTIONS[args.action](args, archive, out)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from moorage.errors import FailedError, PreflightError
+from moorage.extras import install_command
 
 if TYPE_CHECKING:
     import pyarrow
@@ -18,7 +19,7 @@ def read_table(stream: bytes) -> pyarrow.Table:
         import pyarrow
     except ImportError:
         raise PreflightError(
-            "tables need pyarrow", code="package_missing", next=["pip install 'moorage[client,arrow]'"]
+            "tables need pyarrow", code="package_missing", next=[install_command("client", "arrow")]
         ) from None
     try:
         return pyarrow.ipc.open_stream(stream).read_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 
 if TYPE_CHECKING:
     from openai.types import Completion
@@ -33,4 +34,4 @@ def completion(said: dict[str, Any]) -> Completion:
 
 def _missing() -> PreflightError:
     message = "replies are objects of the package openai, which is not installed"
-    return PreflightError(message, code="package_missing", next=["pip install 'moorage[client]'"])
+    return PreflightError(message, code="package_missing", next=[install_command("client")])

@@ -21,6 +21,7 @@ from moorage.client.sessions.sampling import sampled
 from moorage.client.sessions.session import SessionOptions
 from moorage.client.sessions.stated import configs_of
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 
 if TYPE_CHECKING:
     from openai.types import Completion
@@ -224,7 +225,7 @@ def _in_process(
             f"without a gateway sessions need {fault.name}, which is not installed",
             code="package_missing",
             hint="or go through a gateway: proxy_url, ATROPOS_PROXY_URL",
-            next=["pip install 'moorage[client,gateway]'"],
+            next=[install_command("client", "gateway")],
         ) from None
     engines = Engines(configs, reasoning=reasoning, patience_s=patience_s, environ=environ)
     return engines, [APIServer(engines, index, config) for index, config in enumerate(configs)]

@@ -32,8 +32,7 @@ async def wants_arrow(request: Request) -> bool:
     except PreflightError as fault:
         if text > 0:
             return False
-        message = f"{fault.message}; {fault.next[0]}"
-        raise Fault(406, message, code="package_missing") from fault
+        raise Fault(406, fault.message, code="package_missing") from fault
     return True
 
 

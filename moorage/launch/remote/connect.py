@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 
 from moorage.errors import MoorageError, PlatformUnreachable, PreflightError
+from moorage.extras import install_command
 from moorage.launch.remote.faults import none_answers
 from moorage.launch.remote.host import RemoteHost
 from moorage.launch.remote.target import RemoteTarget
@@ -45,7 +46,7 @@ def _connect(host: str, target: RemoteTarget, environ: Mapping[str, str], timeou
             f"the Python package {fault.name} is not installed for {sys.executable}",
             code="paramiko_package_missing",
             hint="the extras moorage[slurm] and moorage[brev] have it; --ssh-client openssh needs only ssh on PATH",
-            next=[f"{sys.executable} -m pip install 'moorage[slurm]'"],
+            next=[install_command("slurm")],
         ) from fault
 
     return connect_paramiko(host, target, environ, timeout_s=timeout_s)

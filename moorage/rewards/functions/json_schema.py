@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.rewards.answers import without_thinking
 from moorage.rewards.sample import Sample, Score
 
@@ -40,7 +41,7 @@ class JsonSchema:
             raise PreflightError(
                 "the Python package 'jsonschema' is not installed: the reward json_schema needs the extra",
                 code="package_missing",
-                next=["pip install 'moorage[rewards]'"],
+                next=[install_command("rewards")],
             )
         if self.schema is not None:
             _validator(self.schema, "reward_options")

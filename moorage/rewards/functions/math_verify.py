@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.rewards.answers import without_thinking
 from moorage.rewards.sample import Sample, Score
 
@@ -30,7 +31,7 @@ class MathVerify:
             raise PreflightError(
                 "the Python package 'math-verify' is not installed: the reward math needs the extra",
                 code="package_missing",
-                next=["pip install 'moorage[rewards]'"],
+                next=[install_command("rewards")],
             )
 
     def __call__(self, sample: Sample) -> Score:

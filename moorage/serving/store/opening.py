@@ -8,6 +8,7 @@ from secrets import SystemRandom
 from typing import TYPE_CHECKING
 
 from moorage.errors import PreflightError, UsageError
+from moorage.extras import install_command
 from moorage.pool.opening import is_postgres, sqlite_file
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def open_store(
             f"the store's packages cannot be used: {fault}",
             code="package_missing",
             hint="the store needs the extra serve, and in PostgreSQL the extra postgres too",
-            next=["pip install 'moorage[serve,postgres]'"],
+            next=[install_command("serve", "postgres")],
         ) from fault
     try:
         migrate(engine, place.shown)

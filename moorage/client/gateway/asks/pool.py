@@ -134,7 +134,5 @@ def event_of(frame: Frame) -> Event:
 def _arrow(reply: Reply) -> bytes:
     if not reply.headers.get("content-type", "").startswith(ARROW):
         message = "the gateway gave JSON in place of a table"
-        raise FailedError(
-            message, code="package_missing", hint="it needs pyarrow: pip install 'moorage[gateway,arrow]'"
-        )
+        raise FailedError(message, code="package_missing", hint="it needs the extra moorage[gateway,arrow]")
     return reply.content

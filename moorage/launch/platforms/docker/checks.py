@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from moorage.errors import PreflightError
+from moorage.extras import install_command
 from moorage.launch.platforms.docker.container import gpu_support
 from moorage.launch.platforms.life import Check
 
@@ -19,7 +20,7 @@ def package_check(name: str, extra: str) -> Check:
 
     ok = find_spec(name) is not None
     message = "installed" if ok else "not installed"
-    hint = "" if ok else f"pip install 'moorage[{extra}]'"
+    hint = "" if ok else install_command(extra)
     return Check(name=f"python package {name}", ok=ok, message=message, hint=hint)
 
 

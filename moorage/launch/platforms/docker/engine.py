@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moorage.errors import ConflictError, MoorageError, PlatformUnreachable, PreflightError, TryAgainError
+from moorage.extras import install_command
 from moorage.launch.platforms.base import Report
 from moorage.launch.platforms.docker.container import ENTRY_LABEL, PullProgress, lines_of, names_of
 from moorage.launch.platforms.docker.faults import image_missing, pull_fault, run_fault, unreachable
@@ -346,7 +347,7 @@ def require_package(name: str, extra: str) -> None:
         f"the Python package {name} is not installed for {sys.executable}",
         code=f"{name}_package_missing",
         hint=f"the extra moorage[{extra}] has it; in a checkout: .venv/bin/pip install -e '.[{extra}]'",
-        next=[f"{sys.executable} -m pip install 'moorage[{extra}]'"],
+        next=[install_command(extra)],
     )
 
 

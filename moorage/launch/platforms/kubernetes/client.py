@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from moorage.errors import MoorageError, NotFoundError, PlatformUnreachable, PreflightError, TryAgainError
+from moorage.extras import install_command
 from moorage.launch.platforms.kubernetes import faults
 
 Json = dict[str, Any]
@@ -169,7 +170,8 @@ def open_cluster(environ: Mapping[str, str], context: str | None, *, timeout_s: 
         raise PreflightError(
             "the Python package kubernetes is not installed",
             code="kubernetes_package_missing",
-            hint="pip install 'moorage[kubernetes]'",
+            hint="the extra moorage[kubernetes] has it",
+            next=[install_command("kubernetes")],
         ) from fault
     configuration = client.Configuration()
     place = kubeconfig_of(environ)

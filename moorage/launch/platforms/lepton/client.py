@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 from moorage.errors import MoorageError, PreflightError
+from moorage.extras import install_command, upgrade_command
 from moorage.launch.platforms.lepton.faults import error_of, status_of
-from moorage.launch.platforms.lepton.spec import INSTALL_HINT, Credentials
+from moorage.launch.platforms.lepton.spec import Credentials
 from moorage.launch.platforms.lepton.states import Clues, Endpoint, crashes_in, ends_in, issues_in, phase_of, url_of
 
 TYPE_CHECKING = False
@@ -210,7 +211,8 @@ class LeptonClient:
             raise PreflightError(
                 "the workspace wants a newer leptonai than the one that is installed",
                 code="leptonai_too_old",
-                hint="install a newer one: pip install --upgrade leptonai",
+                hint="install a newer one",
+                next=[upgrade_command("leptonai")],
             ) from None
         self._api = EndpointAPI(self._sdk)
 
@@ -246,7 +248,8 @@ def _open(credentials: Credentials) -> Any:
         raise PreflightError(
             "lepton needs the package leptonai, which is not installed",
             code="leptonai_package_missing",
-            hint=INSTALL_HINT,
+            hint="the extra moorage[lepton] has it",
+            next=[install_command("lepton")],
         ) from None
     except Exception as fault:  # it reads the file that `lep login` writes
         raise PreflightError(

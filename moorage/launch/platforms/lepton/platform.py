@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from moorage.errors import ConflictError, MoorageError, PreflightError, TryAgainError, UsageError
+from moorage.extras import install_command
 from moorage.launch.platforms.lepton.spec import (
     DEFAULT_TOKEN_ENV,
-    INSTALL_HINT,
     Wish,
     credentials_of,
     endpoint_name,
@@ -239,7 +239,9 @@ def _check_package() -> Check:
     from importlib.util import find_spec
 
     if find_spec("leptonai") is None:
-        return Check(name="lepton package", ok=False, message="leptonai is not installed", hint=INSTALL_HINT)
+        return Check(
+            name="lepton package", ok=False, message="leptonai is not installed", hint=install_command("lepton")
+        )
     return Check(name="lepton package", ok=True, message="leptonai is installed")
 
 

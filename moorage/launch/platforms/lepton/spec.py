@@ -38,8 +38,6 @@ CREDENTIALS_HINT = (
     "workspace"
 )
 
-INSTALL_HINT = "install it: pip install 'moorage[lepton]', or in a checkout .venv/bin/pip install -e '.[lepton]'"
-
 
 class Credentials:
     """Which workspace, and the token for it; `url` None: where the SDK says that workspace is."""
