@@ -5,7 +5,7 @@ that may be a retry asks the other workers of this machine before it asks the en
 
     asking    registered here, not heard from all others yet
     waiting   for another worker's
-    at work   all others have said no; so is every request that gives no reason to ask
+    at work   all others have said no, and the store has no reply yet; so is every request that gives no reason to ask
 
 A worker that is asked says yes for what is at work, and for what is asking unless that gives way: of two that ask at
 once the one at the lower worker goes on. Who has given way remembers it, since it may have been told no before the
@@ -76,15 +76,19 @@ class FlightsElsewhere:
             flight = live.in_flight[retry.content][-1]  # its own: nothing has been awaited since
             claim = self._claims[flight] = _Claim(retry)
             try:
-                while (holder := await self._holder(live.trajectory.uid, claim)) is not None:
-                    claim.waits = True
-                    question = self._question(live.trajectory.uid, retry)
-                    await self._peers.ask_one(holder, LANDED, question, within_s=None)
-                    await self._sessions.refresh(live)
+                while True:
+                    holder = await self._holder(live.trajectory.uid, claim)
+                    if holder is not None:
+                        claim.waits = True
+                        question = self._question(live.trajectory.uid, retry)
+                        await self._peers.ask_one(holder, LANDED, question, within_s=None)
+                    await self._sessions.refresh(live)  # one that nobody has at work any more may be there by now
                     past = live.past(retry.content)
                     action, at = choose(retry, (), [one.idempotency_digest for one in past])
                     if action == "replay":
                         return await replay(past[at].seq)
+                    if holder is None and claim.gave_way_to is None:
+                        break
             finally:
                 del self._claims[flight]
             return await work()
