@@ -6,6 +6,7 @@ import json
 import os
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,16 @@ WITHIN_S = 60.0
 
 
 class Harbour:
-    """A machine with the stand-in engine; `backend()` opens one more control plane over the same registry."""
+    """A machine with the stand-in engine; `backend()` opens one more control plane over the same registry.
+
+    A lost registry is made again from all that runs on the machine, other tests' services among it: those that count
+    are of its own scope, or of one that begins with it.
+    """
 
     def __init__(self, folder: Path) -> None:
         (folder / "state").mkdir(mode=0o700)
         self.folder = folder
+        self.scope = f"test {uuid.uuid4().hex}"
         self.environ = {
             **os.environ,
             "MOORAGE_STATE_FILE": str(folder / "state" / "services.json"),
@@ -36,11 +42,12 @@ class Harbour:
         }
         self.plane = Plane(self.environ)
 
-    def backend(self, *, scope: str = "test", drain_s: float = 0.0, **terms: Any) -> LaunchBackend:
+    def backend(self, *, of: str = "", drain_s: float = 0.0, **terms: Any) -> LaunchBackend:
+        """`of`: another control plane."""
         return LaunchBackend(
             self.plane,
             Terms(**{"accelerator": "cpu", **terms}),
-            scope=scope,
+            scope=f"{self.scope}{of}",
             drain_s=drain_s,
             patience=Patience(silent_s=2.0, misses=2),
         )
@@ -65,8 +72,9 @@ class Harbour:
         return Adapter(name=name, source=str(folder))
 
     def entries(self, app: str | None = None) -> list[dict[str, Any]]:
-        services = self.plane.registry.read().services.values()
-        return [entry for entry in services if app is None or labels_of(entry).get("app") == app]
+        services = [(entry, labels_of(entry)) for entry in self.plane.registry.read().services.values()]
+        ours = [(entry, labels) for entry, labels in services if labels.get("scope", "").startswith(self.scope)]
+        return [entry for entry, labels in ours if app is None or labels.get("app") == app]
 
     def close(self) -> None:
         """End whatever the test left."""

@@ -160,11 +160,15 @@ def test_a_new_control_plane_goes_on_where_the_old_one_was(harbour, backend):
 def test_a_crash_between_start_and_record_starts_nothing_twice(harbour, backend):
     """The registry is lost, as when the process was killed before it wrote: the service is found by its label."""
     wanted = harbour.wanted()
-    start(harbour.plane, start_request(wanted, Terms(accelerator="cpu"), scope="test", slot=0), lambda *_, **__: None)
+    start(
+        harbour.plane,
+        start_request(wanted, Terms(accelerator="cpu"), scope=harbour.scope, slot=0),
+        lambda *_, **__: None,
+    )
     harbour.plane.registry.path.unlink()
     backend.apply([wanted])
     until(backend, running(wanted.app))
-    assert [entry["job_id"] for entry in harbour.entries()] == [job_id_of("test", wanted.app, 0)]
+    assert [entry["job_id"] for entry in harbour.entries()] == [job_id_of(harbour.scope, wanted.app, 0)]
     assert len(harbour.plane.platform("local-process").find()) >= 1
     ours = [
         one for one in harbour.plane.platform("local-process").find() if one["job_id"] == harbour.entries()[0]["job_id"]
@@ -189,7 +193,7 @@ def test_without_its_own_file_it_finds_what_runs_and_is_told_again(harbour, back
 
 def test_a_service_of_somebody_else_is_never_touched(harbour, backend):
     theirs, ours = harbour.wanted("theirs"), harbour.wanted("ours")
-    other = harbour.backend(scope="another control plane")
+    other = harbour.backend(of=" of another")
     other.apply([theirs])
     before = pids(until(other, running(theirs.app))[theirs.app])
     backend.apply([ours])

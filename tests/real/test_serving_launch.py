@@ -8,11 +8,13 @@ import signal
 import subprocess
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moorage.launch.entry import Entry
 from moorage.launch.plane import Plane
 from moorage.launch.processes import identity_from, session_members
 from moorage.launch.stop import stop
@@ -27,7 +29,8 @@ from tests.real.parts.tiny_lora import make_tiny_lora
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-SCOPE = "real"
+SCOPE = f"real {uuid.uuid4().hex}"
+"""A lost registry is made again from all that runs here, services of other tests among it."""
 KWARGS = {
     "max_model_len": 512,
     "max_num_seqs": 4,
@@ -107,7 +110,7 @@ def test_a_model_scales_learns_and_survives_a_kill(nano, vllm_python, state_file
         assert not plane.platform("local-process").find() or not _leaders(plane)
     finally:
         backend.close()
-        for entry in plane.registry.read().services.values():
+        for entry in _entries(plane):
             stop(plane, entry)
 
 
@@ -162,8 +165,11 @@ def test_the_engine_reads_every_kind_of_argument_as_it_was_meant(vllm_python):
 
 
 def _leaders(plane: Plane) -> set[Any]:
-    entries = plane.registry.read().services.values()
-    return {identity_from(entry) for entry in entries if labels_of(entry).get("scope") == SCOPE and "pid" in entry}
+    return {identity_from(entry) for entry in _entries(plane) if "pid" in entry}
+
+
+def _entries(plane: Plane) -> list[Entry]:
+    return [one for one in plane.registry.read().services.values() if labels_of(one).get("scope") == SCOPE]
 
 
 def _until_gone(backend: LaunchBackend) -> None:
