@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["install_command", "upgrade_command"]
+from moorage.errors import PreflightError
+
+__all__ = ["install_command", "package_missing", "upgrade_command"]
+
+
+def package_missing(name: str | None, need: str, *extras: str) -> PreflightError:
+    """To be raised. `name`: of the package that is not there; `need`: what cannot do without it; `extras` have it."""
+    return PreflightError(
+        f"the Python package {name!r} is not installed: {need}",
+        code="package_missing",
+        next=[install_command(*extras)],
+    )
 
 
 def install_command(*extras: str) -> str:

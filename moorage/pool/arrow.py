@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from moorage.capture.packing import ID_BYTES
-from moorage.errors import PreflightError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.pool.contract import Lease, PackedStep, TrajectoryRow
 
 if TYPE_CHECKING:
@@ -49,10 +48,8 @@ def need_pyarrow() -> Any:
     try:
         import pyarrow
     except ImportError as fault:
-        raise PreflightError(
-            "the Python package 'pyarrow' is not installed: Arrow and Parquet need the extra moorage[gateway,arrow]",
-            code="package_missing",
-            next=[install_command("gateway", "arrow")],
+        raise package_missing(
+            "pyarrow", "Arrow and Parquet need the extra moorage[gateway,arrow]", "gateway", "arrow"
         ) from fault
     return pyarrow
 

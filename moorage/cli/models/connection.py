@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from moorage.errors import PreflightError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 
 if TYPE_CHECKING:
     from moorage.client.serving.client import ServingClient
@@ -37,11 +36,7 @@ def connect(
     try:
         from moorage.client.serving.client import ServingClient
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: the serving API's client needs an extra",
-            code="package_missing",
-            next=[install_command("client")],
-        ) from fault
+        raise package_missing(fault.name, "the serving API's client needs an extra", "client") from fault
     default_env = ADMIN_TOKEN_ENV if as_admin else TOKEN_ENV
     url, here = args.api or environ.get(API_ENV), _started_here(environ)
     is_named = bool(args.token_env or environ.get(default_env))

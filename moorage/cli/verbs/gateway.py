@@ -12,7 +12,7 @@ from moorage.cli.output import Output
 from moorage.cli.parser import one_of, positive_duration_s
 from moorage.cli.reward_flags import add_reward_arguments, rewards_of
 from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -149,11 +149,7 @@ def _supervise(
 
 
 def _package_missing(fault: ModuleNotFoundError) -> PreflightError:
-    return PreflightError(
-        f"the Python package {fault.name!r} is not installed: the gateway needs its extra",
-        code="package_missing",
-        next=[install_command("gateway")],
-    )
+    return package_missing(fault.name, "the gateway needs its extra", "gateway")
 
 
 def _check(args: argparse.Namespace, environ: Mapping[str, str]) -> None:

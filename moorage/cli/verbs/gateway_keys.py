@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.cli.output import Output, table
 from moorage.cli.parser import duration_s, one_of
-from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.errors import UsageError
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -38,11 +38,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     try:
         from moorage.gateway.auth.keeping import KeyKeeper
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: the gateway needs its extra",
-            code="package_missing",
-            next=[install_command("gateway")],
-        ) from fault
+        raise package_missing(fault.name, "the gateway needs its extra", "gateway") from fault
     from moorage.cli.verbs.gateway import store_url
 
     keeper = KeyKeeper(store_url(args.db, args.port, plane.environ))

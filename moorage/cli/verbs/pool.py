@@ -13,7 +13,7 @@ from moorage.cli.amounts import age_s, size_bytes
 from moorage.cli.output import Output
 from moorage.cli.parser import one_of
 from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -85,11 +85,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     try:
         source = _source(args, plane, out)
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: the pool needs the gateway's extra",
-            code="package_missing",
-            next=[install_command("gateway")],
-        ) from fault
+        raise package_missing(fault.name, "the pool needs the gateway's extra", "gateway") from fault
     actions: Mapping[str, Callable[[argparse.Namespace, Source, Output], dict[str, Any]]] = {
         "stats": _stats,
         "tail": _tail,

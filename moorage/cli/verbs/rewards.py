@@ -6,8 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from moorage.cli.output import Output
-from moorage.errors import MoorageError, PreflightError
-from moorage.extras import install_command
+from moorage.errors import MoorageError
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         from moorage.rewards.describing import described
         from moorage.rewards.installed import installed
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: rewards need the gateway's extra",
-            code="package_missing",
-            next=[install_command("gateway", "rewards")],
-        ) from fault
+        raise package_missing(fault.name, "rewards need the gateway's extra", "gateway", "rewards") from fault
     return {"rewards": [_row(one, said) for one, said in described(installed(), plane.environ)]}
 
 

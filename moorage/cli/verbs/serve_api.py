@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.cli.output import Output
 from moorage.cli.parser import one_of
-from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.errors import UsageError
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
             listening=listening,
         )
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: the serving API needs its extra",
-            code="package_missing",
-            next=[install_command("serve")],
-        ) from fault
+        raise package_missing(fault.name, "the serving API needs its extra", "serve") from fault
     return {"url": heard[-1] if heard else None}
 
 

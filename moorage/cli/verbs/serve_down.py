@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from moorage.cli.output import Output
-from moorage.errors import PreflightError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 SUMMARY = (
@@ -24,11 +23,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         from moorage.serving.up.place import Place
         from moorage.serving.up.take_down import take_down
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: serving needs its extra",
-            code="package_missing",
-            next=[install_command("serve")],
-        ) from fault
+        raise package_missing(fault.name, "serving needs its extra", "serve") from fault
     place = Place(plane.environ)
     return {"ended": take_down(place, plane.environ, out), "folder": str(place.folder)}
 

@@ -6,8 +6,7 @@ import argparse
 from typing import Any
 
 from moorage.cli.output import Output, table
-from moorage.errors import PreflightError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 SUMMARY = "What runs of what moor serve up started, and whether it answers now."
@@ -22,11 +21,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         from moorage.serving.up.place import Place
         from moorage.serving.up.truth import look
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: serving needs its extra",
-            code="package_missing",
-            next=[install_command("serve")],
-        ) from fault
+        raise package_missing(fault.name, "serving needs its extra", "serve") from fault
     return look(Place(plane.environ))
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moorage.cli.output import Output
 from moorage.cli.parser import one_of, positive_duration_s
-from moorage.errors import PreflightError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -43,11 +42,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         from moorage.serving.up.place import Place
         from moorage.serving.up.record import Choices
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: serving needs its extra",
-            code="package_missing",
-            next=[install_command("serve")],
-        ) from fault
+        raise package_missing(fault.name, "serving needs its extra", "serve") from fault
     place = Place(plane.environ)
     choices = Choices(
         backend=args.backend,

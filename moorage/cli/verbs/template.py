@@ -8,7 +8,7 @@ from typing import Any
 
 from moorage.cli.output import Output
 from moorage.errors import FailedError, MoorageError, NotFoundError, PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 SUMMARY = "What a model's chat template does to sessions, found by trying it before a run."
@@ -29,11 +29,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
     try:
         return _checked(folder, args.name, kwargs, tools, out)
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: templates need the gateway's extra",
-            code="package_missing",
-            next=[install_command("gateway")],
-        ) from fault
+        raise package_missing(fault.name, "templates need the gateway's extra", "gateway") from fault
 
 
 def show(data: dict[str, Any], out: Output) -> None:

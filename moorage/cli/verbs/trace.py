@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from moorage.cli.output import Output, table
 from moorage.cli.parser import one_of
-from moorage.errors import FailedError, PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.errors import FailedError, UsageError
+from moorage.extras import package_missing
 from moorage.launch.plane import Plane
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def run(args: argparse.Namespace, plane: Plane, out: Output) -> dict[str, Any]:
         from moorage.pool.opening import open_store
         from moorage.traces import listing  # noqa: F401 - what any of them needs
     except ModuleNotFoundError as fault:
-        raise PreflightError(
-            f"the Python package {fault.name!r} is not installed: traces need the gateway's extra",
-            code="package_missing",
-            next=[install_command("gateway")],
-        ) from fault
+        raise package_missing(fault.name, "traces need the gateway's extra", "gateway") from fault
     archive = open_store(args.db or _default_db(plane.environ), read_only=True)
     return {"action": args.action, **_ACTIONS[args.action](args, archive, out)}
 

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.errors import UsageError
+from moorage.extras import package_missing
 from moorage.rewards.answers import without_thinking
 from moorage.rewards.sample import Sample, Score
 
@@ -38,11 +38,7 @@ class JsonSchema:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("jsonschema") is None:
-            raise PreflightError(
-                "the Python package 'jsonschema' is not installed: the reward json_schema needs the extra",
-                code="package_missing",
-                next=[install_command("rewards")],
-            )
+            raise package_missing("jsonschema", "the reward json_schema needs the extra", "rewards")
         if self.schema is not None:
             _validator(self.schema, "reward_options")
 

@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from moorage.errors import PreflightError, UsageError
-from moorage.extras import install_command
+from moorage.errors import UsageError
+from moorage.extras import package_missing
 from moorage.rewards.answers import without_thinking
 from moorage.rewards.sample import Sample, Score
 
@@ -28,11 +28,7 @@ class MathVerify:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("math_verify") is None:
-            raise PreflightError(
-                "the Python package 'math-verify' is not installed: the reward math needs the extra",
-                code="package_missing",
-                next=[install_command("rewards")],
-            )
+            raise package_missing("math-verify", "the reward math needs the extra", "rewards")
 
     def __call__(self, sample: Sample) -> Score:
         from math_verify import parse, verify
