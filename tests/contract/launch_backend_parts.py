@@ -42,12 +42,12 @@ class Harbour:
         }
         self.plane = Plane(self.environ)
 
-    def backend(self, *, of: str = "", drain_s: float = 0.0, **terms: Any) -> LaunchBackend:
-        """`of`: another control plane."""
+    def backend(self, *, another: bool = False, drain_s: float = 0.0, **terms: Any) -> LaunchBackend:
+        """`another`: of another control plane."""
         return LaunchBackend(
             self.plane,
             Terms(**{"accelerator": "cpu", **terms}),
-            scope=f"{self.scope}{of}",
+            scope=f"{self.scope}, another" if another else self.scope,
             drain_s=drain_s,
             patience=Patience(silent_s=2.0, misses=2),
         )

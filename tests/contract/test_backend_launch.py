@@ -46,7 +46,7 @@ class LaunchRig(Rig):
         return pids(self.backend.observe()[app])
 
     def foreign(self) -> Callable[[], bool]:
-        other, theirs = self.harbour.backend(of=" of another"), self.harbour.wanted("theirs")
+        other, theirs = self.harbour.backend(another=True), self.harbour.wanted("theirs")
         self.others.append(other)
         other.apply([theirs])
         before = pids(until(other, lambda seen: seen[theirs.app].replicas_ready == 1)[theirs.app])

@@ -193,7 +193,7 @@ def test_without_its_own_file_it_finds_what_runs_and_is_told_again(harbour, back
 
 def test_a_service_of_somebody_else_is_never_touched(harbour, backend):
     theirs, ours = harbour.wanted("theirs"), harbour.wanted("ours")
-    other = harbour.backend(of=" of another")
+    other = harbour.backend(another=True)
     other.apply([theirs])
     before = pids(until(other, running(theirs.app))[theirs.app])
     backend.apply([ours])
